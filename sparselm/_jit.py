@@ -1,0 +1,214 @@
+"""How kernels are compiled, cached and called: the only place that decides numba options.
+
+A kernel is a module-level function over arrays (or one made by a ``functools.cache`` factory whose closure holds only
+ints). ``@kernel`` compiles it on first call, keeps the machine code on disk, and guards its calls; ``@scalar`` marks a
+small helper that kernels call.
+
+numba's own on-disk cache looks at the kernel's own file only, so a helper edited in another file would silently leave
+stale machine code behind. Here the stamp covers the file and every file of this package it imports, transitively.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import re
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+import numba.core.event as numba_event
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+# NaN and infinity must keep their meaning (a NaN block is an invalid step), so 'nnan' and 'ninf' stay out.
+FASTMATH = {"contract", "reassoc", "arcp", "nsz"}
+
+# Blocks per parallel task. Fixed, so that rounding does not depend on how numba splits the range over threads.
+TASK = 256
+
+logger = logging.getLogger("sparselm")
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def scalar(function: _F) -> _F:
+    """Compile a helper that kernels call with scalars or small arrays."""
+    jitted: _F = numba.njit(function, fastmath=FASTMATH, error_model="numpy")
+    return jitted
+
+
+def kernel(function: _F) -> _F:
+    """Compile a parallel kernel (``prange`` inside) with an on-disk cache."""
+    return Kernel(function, parallel=True)  # type: ignore[return-value]
+
+
+def serial_kernel(function: _F) -> _F:
+    """Compile a kernel without parallel loops with an on-disk cache; it releases the GIL."""
+    return Kernel(function, parallel=False)  # type: ignore[return-value]
+
+
+class Kernel:
+    """A compiled array function; calls are serialised where numba's threading layer cannot take concurrent ones."""
+
+    def __init__(self, function: Callable[..., Any], parallel: bool) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+        self._parallel = parallel
+
+    @functools.cached_property
+    def dispatcher(self) -> Any:
+        compile_clock.start()
+        dispatcher = numba.njit(
+            self._function, parallel=self._parallel, nogil=True, fastmath=FASTMATH, error_model="numpy"
+        )
+        try:
+            dispatcher._cache = _SourceTreeCache(self._function)
+        except RuntimeError:
+            _warn_uncached()
+        return dispatcher
+
+    def __call__(self, *args: Any) -> Any:
+        with _launch_guard(self._parallel):
+            return self.dispatcher(*args)
+
+
+class CompileClock:
+    """Seconds this thread spent compiling, told apart from everything else; the first compilation is announced."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+        self._listener: Any = None
+        self._lock = threading.Lock()
+
+    @property
+    def seconds(self) -> float:
+        return float(getattr(self._local, "seconds", 0.0))
+
+    def start(self) -> None:
+        """Listen to numba's compile events (idempotent; not done on import)."""
+        with self._lock:
+            if self._listener is None:
+                self._listener = _CompileListener(self)
+                numba_event.register("numba:compile", self._listener)
+
+    def enter(self) -> None:
+        depth = getattr(self._local, "depth", 0)
+        if depth == 0:
+            self._local.since = time.perf_counter()
+            if self.seconds == 0.0:
+                logger.info("compiling kernels for this machine (once; kept on disk for later runs) ...")
+        self._local.depth = depth + 1
+
+    def leave(self) -> None:
+        self._local.depth -= 1
+        if self._local.depth == 0:
+            self._local.seconds = self.seconds + time.perf_counter() - self._local.since
+
+
+class _CompileListener(numba_event.Listener):  # type: ignore[misc]
+    def __init__(self, clock: CompileClock) -> None:
+        self._clock = clock
+
+    def on_start(self, event: Any) -> None:
+        self._clock.enter()
+
+    def on_end(self, event: Any) -> None:
+        self._clock.leave()
+
+
+compile_clock = CompileClock()
+
+# -- concurrent launches ------------------------------------------------------------------------------------------------
+
+_launch_lock = threading.RLock()
+
+
+def _launch_guard(parallel: bool) -> AbstractContextManager[Any]:
+    """numba's workqueue layer kills the process on concurrent launches; the layer is known after the first one."""
+    if not parallel or _layer_is_threadsafe():
+        return nullcontext()
+    return _launch_lock
+
+
+def _layer_is_threadsafe() -> bool:
+    try:
+        return bool(numba.threading_layer() != "workqueue")
+    except ValueError:  # no parallel region has run yet
+        return False
+
+
+# -- the on-disk cache --------------------------------------------------------------------------------------------------
+
+
+class _SourceTreeCache(FunctionCache):  # type: ignore[misc]
+    """numba's function cache, stamped with all the sources a kernel is made of; a full or read-only disk is no error."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file = IndexDataCacheFile(
+            cache_path=self._cache_path,
+            filename_base=self._impl.filename_base,
+            source_stamp=source_stamp(function.__code__.co_filename),
+        )
+
+    def save_overload(self, signature: Any, data: Any) -> None:
+        try:
+            super().save_overload(signature, data)
+        except OSError:
+            _warn_uncached()
+
+
+@functools.cache
+def _warn_uncached() -> None:
+    warnings.warn(
+        "compiled kernels cannot be kept: no cache folder is writable, so every new process compiles again. "
+        "Set NUMBA_CACHE_DIR to a writable folder.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+_IMPORT = re.compile(r"^\s*(?:from|import)\s+(sparselm[\w.]*)(?:\s+import\s+\(?([\w, \n]+))?", re.MULTILINE)
+
+
+@functools.cache
+def source_stamp(filename: str) -> str:
+    """Digest of a file and of every file of this package it imports, transitively."""
+    digest = hashlib.blake2b(digest_size=16)
+    seen: set[str] = set()
+    pending = [filename]
+    while pending:
+        path = pending.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        text, imported = _read_imports(path)
+        digest.update(text)
+        pending.extend(sorted(imported))
+    return digest.hexdigest()
+
+
+@functools.cache
+def _read_imports(path: str) -> tuple[bytes, tuple[str, ...]]:
+    text = Path(path).read_bytes()
+    modules = set()
+    for module, names in _IMPORT.findall(text.decode()):
+        modules.add(module)
+        modules.update(f"{module}.{name.strip()}" for name in names.split(",") if name.strip())
+    files = (_module_file(module) for module in modules)
+    return text, tuple(sorted(file for file in files if file))
+
+
+@functools.cache
+def _module_file(module: str) -> str | None:
+    try:
+        spec = find_spec(module)
+    except ModuleNotFoundError:  # a name inside a module, not a module
+        return None
+    return spec.origin if spec is not None else None
