@@ -1,0 +1,70 @@
+"""J v, Jᵀ u and diag JᵀJ, span by span and operand by operand."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from numba import prange
+
+from sparselm._jit import TASK, kernel
+
+
+@functools.cache
+def jacobian_product(dim, width):
+    """Kernel for ``out[b, :] (+)= J[b, :, start:start+width] @ v[column[index[b]]:…]``."""
+
+    @kernel
+    def run(J, start, index, column, v, out, accumulate):
+        num_blocks = J.shape[0]
+        for task in prange((num_blocks + TASK - 1) // TASK):
+            for b in range(task * TASK, min(num_blocks, (task + 1) * TASK)):
+                first = column[index[b]]
+                for i in range(dim):
+                    total = 0.0
+                    for c in range(width):
+                        total += J[b, i, start + c] * v[first + c]
+                    out[b, i] = total + (out[b, i] if accumulate else 0.0)
+
+    return run
+
+
+@functools.cache
+def transposed_product(dim, width, with_diagonal):
+    """Kernel for ``g += J_operandᵀ u`` and, with the diagonal, ``d += column-wise ΣJ²``, over a :class:`Gather`."""
+    num_sums = 2 * width if with_diagonal else width
+
+    @kernel
+    def run(order, piece_row, piece_ptr, piece_slot, split_row, split_ptr, task_ptr, J, start, u, column, partial, g, d):
+        for task in prange(task_ptr.shape[0] - 1):
+            sums = np.empty(num_sums)
+            for piece in range(task_ptr[task], task_ptr[task + 1]):
+                sums[:] = 0.0
+                for q in range(piece_ptr[piece], piece_ptr[piece + 1]):
+                    b = order[q]
+                    for i in range(dim):
+                        factor = u[b, i]
+                        for c in range(width):
+                            entry = J[b, i, start + c]
+                            sums[c] += entry * factor
+                            if with_diagonal:
+                                sums[width + c] += entry * entry
+                slot = piece_slot[piece]
+                if slot >= 0:
+                    for c in range(num_sums):
+                        partial[slot, c] = sums[c]
+                else:
+                    first = column[piece_row[piece]]
+                    for c in range(width):
+                        g[first + c] += sums[c]
+                        if with_diagonal:
+                            d[first + c] += sums[width + c]
+        for s in range(split_row.shape[0]):
+            first = column[split_row[s]]
+            for slot in range(split_ptr[s], split_ptr[s + 1]):
+                for c in range(width):
+                    g[first + c] += partial[slot, c]
+                    if with_diagonal:
+                        d[first + c] += partial[slot, width + c]
+
+    return run

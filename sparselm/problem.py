@@ -1,0 +1,329 @@
+"""What the user states: variables, residual groups, weights and losses. Data only; it never solves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sparselm.errors import ProblemError
+from sparselm.losses.base import AbstractLoss
+from sparselm.manifolds.base import AbstractManifold
+from sparselm.manifolds.euclidean import Euclidean
+from sparselm.residuals.base import AbstractResidual
+
+if TYPE_CHECKING:
+    from sparselm.result import Result
+
+Array = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+IndexLike = npt.ArrayLike
+
+
+class Variables:
+    """Variable blocks of one kind: an array ``(n, ambient_dim)`` of points on one manifold.
+
+    Made by :meth:`Problem.add_variables`. ``cameras[index]`` selects the row that each residual block reads.
+    """
+
+    def __init__(self, name: str, values: npt.ArrayLike, manifold: AbstractManifold | None) -> None:
+        self.name = name
+        array = np.array(values, dtype=np.float64, order="C")
+        if array.ndim == 1:
+            array = array.reshape(-1, 1)
+        if array.ndim != 2:
+            raise ProblemError(f"variables {name!r}: values have shape {array.shape}, expected (n, ambient_dim)")
+        self.manifold = manifold if manifold is not None else Euclidean(array.shape[1])
+        self._values = np.empty_like(array)
+        self.values = array
+        self._fixed: BoolArray | None = None
+
+    @property
+    def values(self) -> Array:
+        """The start of the next solve, ``(n, ambient_dim)``; assign to change it."""
+        return self._values
+
+    @values.setter
+    def values(self, values: npt.ArrayLike) -> None:
+        array = np.ascontiguousarray(values, dtype=np.float64)
+        expected = (self._values.shape[0], self.manifold.ambient_dim)
+        if array.shape != expected:
+            raise ProblemError(
+                f"variables {self.name!r} on {self.manifold!r}: values have shape {array.shape}, expected {expected} = "
+                "(n, ambient_dim)"
+            )
+        if not np.isfinite(array).all():
+            row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
+            raise ProblemError(f"variables {self.name!r}: row {row} is not finite: {array[row]}")
+        self.manifold.project(array, self._values)
+        if not np.isfinite(self._values).all():
+            row = int(np.flatnonzero(~np.isfinite(self._values).all(axis=1))[0])
+            raise ProblemError(
+                f"variables {self.name!r}: row {row} = {array[row]} has no nearest point on {self.manifold!r}; "
+                "a quaternion or direction must not be zero"
+            )
+
+    @property
+    def fixed(self) -> BoolArray | None:
+        """Mask ``(n, tangent_dim)`` of the tangent components held constant; None where nothing is."""
+        return self._fixed
+
+    def fix(self, rows: Any = slice(None), components: Sequence[int] | None = None) -> None:
+        """Hold rows constant, or only some tangent components of them."""
+        self._mark(rows, components, True)
+
+    def free(self, rows: Any = slice(None), components: Sequence[int] | None = None) -> None:
+        """Undo :meth:`fix`."""
+        self._mark(rows, components, False)
+
+    def _mark(self, rows: Any, components: Sequence[int] | None, value: bool) -> None:
+        tangent_dim = self.manifold.tangent_dim
+        chosen = list(range(tangent_dim)) if components is None else [int(c) for c in components]
+        if any(not 0 <= c < tangent_dim for c in chosen):
+            raise ProblemError(f"variables {self.name!r}: components {chosen}, expected values in 0 … {tangent_dim - 1}")
+        mask = np.zeros((len(self), tangent_dim), dtype=bool) if self._fixed is None else self._fixed
+        try:
+            selected = np.arange(len(self))[rows]
+        except IndexError as error:
+            raise ProblemError(f"variables {self.name!r} has {len(self)} rows: {error}") from None
+        mask[np.ix_(np.atleast_1d(selected), chosen)] = value
+        self._fixed = mask if mask.any() else None
+
+    def __len__(self) -> int:
+        return int(self._values.shape[0])
+
+    def __getitem__(self, index: Any) -> Selection:
+        if isinstance(index, (slice, int)):
+            index = np.atleast_1d(np.arange(len(self), dtype=np.int32)[index])
+        return Selection(self, np.asarray(index))
+
+    def __repr__(self) -> str:
+        held = "" if self._fixed is None else f", {int(self._fixed.all(axis=1).sum())} held"
+        return f"Variables({self.name!r}, {len(self)} × {self.manifold!r}{held})"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The row of some variables that each residual block reads."""
+
+    variables: Variables
+    index: npt.NDArray[Any]
+
+    def __post_init__(self) -> None:
+        name, index, n = self.variables.name, self.index, len(self.variables)
+        if index.ndim != 1 or (index.dtype.kind not in "iu" and index.size):
+            raise ProblemError(
+                f"variables {name!r}: an operand's index must be a 1-D array of integers, got {index.dtype} of shape "
+                f"{index.shape}"
+            )
+        if index.size and (int(index.min()) < 0 or int(index.max()) >= n):
+            bad = int(np.flatnonzero((index < 0) | (index >= n))[0])
+            raise ProblemError(f"variables {name!r}: index[{bad}] = {index[bad]}, expected 0 … {n - 1}")
+
+
+class ResidualGroup:
+    """Residual blocks of one kind. Made by :meth:`Problem.add_residuals`; data, weights and loss may change later."""
+
+    def __init__(
+        self,
+        name: str,
+        residual: AbstractResidual,
+        operands: tuple[Selection, ...],
+        data: Any,
+        loss: AbstractLoss | None,
+        information: npt.ArrayLike | None,
+        sqrt_information: npt.ArrayLike | None,
+    ) -> None:
+        self.name = name
+        self.residual = residual
+        self.operands = operands
+        self._check_operands()
+        self.loss = loss
+        self.set_data(data)
+        self.set_weight(information=information, sqrt_information=sqrt_information)
+
+    @property
+    def num_blocks(self) -> int:
+        return len(self.operands[0].index)
+
+    def _check_operands(self) -> None:
+        expected = self.residual.manifolds
+        if len(self.operands) != len(expected):
+            raise ProblemError(
+                f"residual group {self.name!r}: {len(self.operands)} operands, {type(self.residual).__name__} takes "
+                f"{len(expected)}"
+            )
+        for position, (operand, manifold) in enumerate(zip(self.operands, expected, strict=True)):
+            given = operand.variables.manifold
+            fits = given.ambient_dim == manifold.ambient_dim if self.residual.ambient_jacobian else given == manifold
+            if not fits:
+                raise ProblemError(
+                    f"residual group {self.name!r}: operand {position} is on {given!r}, expected {manifold!r}; give "
+                    f"add_variables({operand.variables.name!r}, …, manifold={manifold!r})"
+                )
+            if len(operand.index) != self.num_blocks:
+                raise ProblemError(
+                    f"residual group {self.name!r}: operand {position} selects {len(operand.index)} rows, operand 0 "
+                    f"{self.num_blocks}; each must select one row per block"
+                )
+
+    def set_data(self, data: Any) -> None:
+        """Give the blocks' measurements: an array ``(n, …)``, a tuple of them, or None. Float64 C arrays are not copied."""
+        arrays = () if data is None else data if isinstance(data, tuple) else (data,)
+        shapes = self.residual.data_shapes
+        if len(arrays) != len(shapes):
+            raise ProblemError(f"residual group {self.name!r}: {len(arrays)} data arrays, expected {len(shapes)}")
+        checked = []
+        for array, shape in zip(arrays, shapes, strict=True):
+            converted = np.ascontiguousarray(array, dtype=np.float64)
+            if converted.shape != (self.num_blocks, *shape):
+                raise ProblemError(
+                    f"residual group {self.name!r}: data has shape {converted.shape}, expected "
+                    f"{(self.num_blocks, *shape)} = (n, {', '.join(map(str, shape))})"
+                )
+            checked.append(converted)
+        self.data: tuple[Array, ...] = tuple(checked)
+
+    def set_weight(
+        self, *, information: npt.ArrayLike | None = None, sqrt_information: npt.ArrayLike | None = None
+    ) -> None:
+        """Weigh the blocks by Ω, or by W with Ω = WᵀW, so that r is whitened to W r; neither takes the weight off.
+
+        A number, ``(n,)`` numbers, one matrix ``(dim, dim)``, or a matrix for each block ``(n, dim, dim)``.
+        """
+        if information is not None and sqrt_information is not None:
+            raise ProblemError(f"residual group {self.name!r}: give information= or sqrt_information=, not both")
+        self.sqrt_information: Array | None = None
+        if information is not None:
+            self.sqrt_information = _square_root(self._check_weight(information, "information"), self.name)
+        elif sqrt_information is not None:
+            self.sqrt_information = self._check_weight(sqrt_information, "sqrt_information")
+
+    def _check_weight(self, weight: npt.ArrayLike, what: str) -> Array:
+        """Bring a weight to ``(n | 1, dim | 1, dim | 1)``."""
+        n, dim = self.num_blocks, self.residual.dim
+        array = np.ascontiguousarray(weight, dtype=np.float64)
+        allowed: dict[tuple[int, ...], tuple[int, ...]] = {
+            (n,): (n, 1, 1), (): (1, 1, 1), (dim, dim): (1, dim, dim), (n, dim, dim): (n, dim, dim)
+        }  # fmt: skip
+        if array.shape not in allowed:
+            raise ProblemError(
+                f"residual group {self.name!r}: {what} has shape {array.shape}, expected (), ({n},), ({dim}, {dim}) or "
+                f"({n}, {dim}, {dim})"
+            )
+        array = array.reshape(allowed[array.shape])
+        if not np.isfinite(array).all():
+            block = int(np.flatnonzero(~np.isfinite(array).all(axis=(1, 2)))[0])
+            raise ProblemError(f"residual group {self.name!r}: {what} of block {block} is not finite")
+        return array
+
+
+def _square_root(information: Array, name: str) -> Array:
+    """W with WᵀW = Ω, upper triangular where Ω is positive definite, from eigenvectors where it is only semi-definite."""
+    if information.shape[1:] == (1, 1):
+        if (information < 0).any():
+            block = int(np.flatnonzero((information < 0).ravel())[0])
+            raise ProblemError(f"residual group {name!r}: information of block {block} is negative")
+        return np.sqrt(information)
+    asymmetry = np.abs(information - information.transpose(0, 2, 1)).max(axis=(1, 2), initial=0)
+    magnitude = np.abs(information).max(axis=(1, 2), initial=0)
+    if (asymmetry > 1e-9 * magnitude).any():
+        block = int(np.argmax(asymmetry - 1e-9 * magnitude))
+        raise ProblemError(f"residual group {name!r}: information of block {block} is not symmetric")
+    try:
+        return np.ascontiguousarray(np.linalg.cholesky(information).transpose(0, 2, 1))
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(information)
+    if (values[:, 0] < -1e-9 * values[:, -1]).any():
+        block = int(np.flatnonzero(values[:, 0] < -1e-9 * values[:, -1])[0])
+        raise ProblemError(
+            f"residual group {name!r}: information of block {block} has the eigenvalue {values[block, 0]:.3g}; it must "
+            "be positive semi-definite (clip negative eigenvalues at 0)"
+        )
+    return np.ascontiguousarray(np.sqrt(values.clip(0))[:, :, None] * vectors.transpose(0, 2, 1))
+
+
+class Problem:
+    """A sum of residual blocks over variable blocks: f(x) = ½ Σ_b ρ_b(‖W_b r_b(x)‖²).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import sparselm as slm
+    >>> problem = slm.Problem()
+    >>> pose = problem.add_variables("pose", np.zeros((3, 3)), manifold=slm.SE2())
+    >>> pose.fix([0])
+    >>> group = problem.add_residuals(
+    ...     slm.Between(slm.SE2()), pose[[0, 1]], pose[[1, 2]], data=np.array([[1.0, 0, 0], [1.0, 0, 0]])
+    ... )
+    >>> result = slm.solve(problem)
+    >>> result[pose].round(6)[:, 0]
+    array([0., 1., 2.])
+    """
+
+    def __init__(self) -> None:
+        self.variables: list[Variables] = []
+        self.residuals: list[ResidualGroup] = []
+
+    def add_variables(
+        self, name: str, values: npt.ArrayLike, manifold: AbstractManifold | None = None
+    ) -> Variables:
+        """Add variable blocks of one kind: their start ``(n, ambient_dim)`` (copied) and manifold (Euclidean)."""
+        if any(variables.name == name for variables in self.variables):
+            raise ProblemError(f"variables {name!r} exist already; names must differ")
+        variables = Variables(name, values, manifold)
+        self.variables.append(variables)
+        return variables
+
+    def add_residuals(
+        self,
+        residual: AbstractResidual,
+        *operands: Selection | Variables,
+        data: Any = None,
+        loss: AbstractLoss | None = None,
+        information: npt.ArrayLike | None = None,
+        sqrt_information: npt.ArrayLike | None = None,
+        name: str | None = None,
+    ) -> ResidualGroup:
+        """Add residual blocks of one kind, one per row of the operands' index arrays; nothing large is copied.
+
+        Parameters
+        ----------
+        residual
+            The function of one block, in batched form.
+        *operands
+            ``variables[index]`` for each operand; bare ``variables`` select every row in order.
+        data
+            Measurements ``(n, …)``, or a tuple of such arrays.
+        loss
+            Robust loss of each block; none is ρ(s) = s.
+        information, sqrt_information
+            Weight Ω, or W with Ω = WᵀW: a number, ``(n,)``, ``(dim, dim)`` or ``(n, dim, dim)``.
+        name
+            Used in reports; the residual's class name in lower case by default.
+        """
+        if not isinstance(residual, AbstractResidual):
+            raise ProblemError(f"a residual must be an AbstractResidual instance, got {residual!r}")
+        selections = tuple(o[:] if isinstance(o, Variables) else o for o in operands)
+        for selection in selections:
+            if not any(selection.variables is known for known in self.variables):
+                raise ProblemError(f"variables {selection.variables.name!r} belong to another problem")
+        base = name if name is not None else type(residual).__name__.lower()
+        taken = {group.name for group in self.residuals}
+        unique = base if base not in taken else next(f"{base}-{i}" for i in range(2, 10**9) if f"{base}-{i}" not in taken)
+        group = ResidualGroup(unique, residual, selections, data, loss, information, sqrt_information)
+        self.residuals.append(group)
+        return group
+
+    def update(self, result: Result) -> None:
+        """Take a result's values as the start of the next solve."""
+        for variables in self.variables:
+            variables.values = result[variables]
+
+    def __repr__(self) -> str:
+        lines = [repr(v) for v in self.variables]
+        lines += [f"{g.name!r}: {g.num_blocks} × {type(g.residual).__name__}" for g in self.residuals]
+        return "Problem(\n  " + "\n  ".join(lines) + "\n)"
