@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from numbers import Real
 
 from sparselm.errors import ProblemError
 from sparselm.losses.base import AbstractLoss
 
 
-def check_positive(owner: object, name: str, value: float) -> None:
-    """Raise unless ``value`` and its square are positive normal numbers, so that c² and 1/c² can be formed."""
-    if not (isinstance(value, Real) and math.isfinite(value) and 1e-150 <= value <= 1e150):
+def store_positive(owner: object, name: str) -> None:
+    """Keep a frozen dataclass's field as a Python float; raise unless its square and 1/square can be formed."""
+    value = getattr(owner, name)
+    if not (isinstance(value, Real) and 1e-150 <= float(value) <= 1e150):
         raise ProblemError(
             f"{type(owner).__name__}: {name} is {value!r}, expected a positive number between 1e-150 and 1e150"
         )
+    object.__setattr__(owner, name, float(value))
 
 
 def check_loss_instance(owner: object, name: str, value: object) -> None:

@@ -7,7 +7,7 @@ from typing import final
 
 import numpy as np
 
-from sparselm.losses._checks import check_positive
+from sparselm.losses._checks import store_positive
 from sparselm.losses.base import AbstractLoss, Array
 
 
@@ -49,7 +49,7 @@ class Huber(AbstractLoss):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        check_positive(self, "scale", self.scale)
+        store_positive(self, "scale")
 
     def rho(self, s: Array, out: Array) -> None:
         c = self.scale

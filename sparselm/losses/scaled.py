@@ -7,7 +7,7 @@ from typing import Self, final
 
 import numpy as np
 
-from sparselm.losses._checks import check_loss_instance, check_positive
+from sparselm.losses._checks import check_loss_instance, store_positive
 from sparselm.losses.base import AbstractLoss, Array
 from sparselm.losses.cauchy import Cauchy
 from sparselm.losses.trivial import Trivial
@@ -47,7 +47,7 @@ class Scaled(AbstractLoss):
 
     def __post_init__(self) -> None:
         check_loss_instance(self, "loss", self.loss)
-        check_positive(self, "weight", self.weight)
+        store_positive(self, "weight")
 
     def rho(self, s: Array, out: Array) -> None:
         self.loss.rho(s, out)

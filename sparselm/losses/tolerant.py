@@ -10,7 +10,7 @@ from typing import Self, final
 import numpy as np
 
 from sparselm.errors import ProblemError
-from sparselm.losses._checks import check_positive
+from sparselm.losses._checks import store_positive
 from sparselm.losses.base import AbstractLoss, Array
 
 
@@ -55,9 +55,10 @@ class Tolerant(AbstractLoss):
     b: float
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.a, Real) and 0.0 <= self.a < math.inf):
+        if not (isinstance(self.a, Real) and 0.0 <= float(self.a) < math.inf):
             raise ProblemError(f"Tolerant: a is {self.a!r}, expected a finite number of at least 0")
-        check_positive(self, "b", self.b)
+        object.__setattr__(self, "a", float(self.a))
+        store_positive(self, "b")
 
     def rho(self, s: Array, out: Array) -> None:
         a, b = self.a, self.b
