@@ -19,7 +19,13 @@ Both ways run the same arithmetic, so that holding a component leaves the other 
 
 from __future__ import annotations
 
+import numpy as np
+
 from sparselm._jit import scalar
+
+# What a loop that can linearise gets for ``columns`` and J where only residuals are wanted.
+NO_COLUMNS = np.empty(0, np.int32)
+NO_JACOBIAN = np.empty((0, 0, 0))
 
 
 @scalar
@@ -27,7 +33,7 @@ def all_free(columns, width):
     """Whether component k has column k for every k, and J, of ``width`` columns, has no other column."""
     if columns.size != width:
         return False
-    for k in range(columns.size):
+    for k in range(columns.size):  # noqa: SIM110  (numba knows no generator expressions)
         if columns[k] != k:
             return False
     return True

@@ -1,1 +1,7 @@
-"""To be described."""
+"""Residuals: one file a family, all behind :class:`~sparselm.residuals.base.AbstractResidual`."""
+
+from sparselm.residuals.between import Between, BetweenUncoupled
+from sparselm.residuals.landmark import Landmark
+from sparselm.residuals.prior import Prior
+
+__all__ = ["Between", "BetweenUncoupled", "Landmark", "Prior"]
