@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import scipy.optimize
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sparselm.errors import ProblemError
@@ -59,6 +59,7 @@ def evaluate(loss, s):
 @pytest.mark.parametrize("cls", SCALED_LOSSES)
 @given(scale=scales, x=st.floats(min_value=1e-2, max_value=1e3))
 def test_closed_form(cls, scale, x):
+    assume(abs(x - 1.0) > 1e-12)  # on which side of Huber's and Tukey's joints x lies must not depend on rounding
     square = np.longdouble(scale) ** 2
     s = float(x * square)
     psi, slope, curvature = CLOSED_FORMS[cls](np.longdouble(s) / square)
