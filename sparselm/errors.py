@@ -27,3 +27,7 @@ class PluginError(SparselmError, LookupError):
 
 class FileFormatError(SparselmError, ValueError):
     """A data file is malformed; the message names file, line and remedy."""
+
+
+class FileWarning(UserWarning):
+    """A data file could be used, but something in it was ignored, completed or corrected; the message counts it."""
