@@ -1,1 +1,78 @@
-"""sparselm."""
+"""Huge sparse nonlinear least squares by Levenberg–Marquardt.
+
+    min_x  f(x) = ½ Σ_b ρ_b(‖W_b r_b(x)‖²)
+
+State a :class:`Problem` (variables, residual groups), call :func:`solve`, read the :class:`Result`.
+"""
+
+from sparselm.damping import Fixed, Marquardt, Nielsen
+from sparselm.errors import (
+    FileFormatError,
+    MissingDependencyError,
+    NonFiniteStartError,
+    PluginError,
+    ProblemError,
+    SolverError,
+    SparselmError,
+)
+from sparselm.losses import (
+    Arctan,
+    Cauchy,
+    Composed,
+    GemanMcClure,
+    Huber,
+    Scaled,
+    SoftL1,
+    Tolerant,
+    Trivial,
+    Tukey,
+    Welsch,
+)
+from sparselm.manifolds import SE2, SE3, SO2, SO3, Euclidean, Product, Sphere
+from sparselm.problem import Problem, ResidualGroup, Variables
+from sparselm.residuals import Between, BetweenUncoupled, Landmark, Prior
+from sparselm.result import Iteration, Result
+from sparselm.termination import Status
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SE2",
+    "SE3",
+    "SO2",
+    "SO3",
+    "Arctan",
+    "Between",
+    "BetweenUncoupled",
+    "Cauchy",
+    "Composed",
+    "Euclidean",
+    "FileFormatError",
+    "Fixed",
+    "GemanMcClure",
+    "Huber",
+    "Iteration",
+    "Landmark",
+    "Marquardt",
+    "MissingDependencyError",
+    "Nielsen",
+    "NonFiniteStartError",
+    "PluginError",
+    "Prior",
+    "Problem",
+    "ProblemError",
+    "Product",
+    "ResidualGroup",
+    "Result",
+    "Scaled",
+    "SoftL1",
+    "SolverError",
+    "SparselmError",
+    "Sphere",
+    "Status",
+    "Tolerant",
+    "Trivial",
+    "Tukey",
+    "Variables",
+    "Welsch",
+]

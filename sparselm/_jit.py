@@ -79,7 +79,7 @@ class Kernel:
 
 
 class CompileClock:
-    """Seconds this thread spent compiling, told apart from everything else; the first compilation is announced."""
+    """Seconds this thread spent compiling kernels, and loading them from disk; the first compilation is announced."""
 
     def __init__(self) -> None:
         self._local = threading.local()
@@ -87,8 +87,16 @@ class CompileClock:
         self._lock = threading.Lock()
 
     @property
+    def compile_seconds(self) -> float:
+        return float(getattr(self._local, "compile", 0.0))
+
+    @property
+    def load_seconds(self) -> float:
+        return float(getattr(self._local, "load", 0.0))
+
+    @property
     def seconds(self) -> float:
-        return float(getattr(self._local, "seconds", 0.0))
+        return self.compile_seconds + self.load_seconds
 
     def start(self) -> None:
         """Listen to numba's compile events (idempotent; not done on import)."""
@@ -97,18 +105,21 @@ class CompileClock:
                 self._listener = _CompileListener(self)
                 numba_event.register("numba:compile", self._listener)
 
-    def enter(self) -> None:
+    def enter(self, what: str) -> None:
+        """Begin compiling or loading; of nested ones the outermost counts."""
         depth = getattr(self._local, "depth", 0)
         if depth == 0:
             self._local.since = time.perf_counter()
-            if self.seconds == 0.0:
-                logger.info("compiling kernels for this machine (once; kept on disk for later runs) ...")
+            self._local.what = what
+            if what == "compile" and self.compile_seconds == 0.0:
+                logger.info("compiling kernels for this machine (first run only; kept on disk) ...")
         self._local.depth = depth + 1
 
     def leave(self) -> None:
         self._local.depth -= 1
         if self._local.depth == 0:
-            self._local.seconds = self.seconds + time.perf_counter() - self._local.since
+            spent = time.perf_counter() - self._local.since
+            setattr(self._local, self._local.what, getattr(self._local, self._local.what, 0.0) + spent)
 
 
 class _CompileListener(numba_event.Listener):  # type: ignore[misc]
@@ -116,7 +127,7 @@ class _CompileListener(numba_event.Listener):  # type: ignore[misc]
         self._clock = clock
 
     def on_start(self, event: Any) -> None:
-        self._clock.enter()
+        self._clock.enter("compile")
 
     def on_end(self, event: Any) -> None:
         self._clock.leave()
@@ -156,6 +167,13 @@ class _SourceTreeCache(FunctionCache):  # type: ignore[misc]
             filename_base=self._impl.filename_base,
             source_stamp=source_stamp(function.__code__.co_filename),
         )
+
+    def load_overload(self, signature: Any, target_context: Any) -> Any:
+        compile_clock.enter("load")
+        try:
+            return super().load_overload(signature, target_context)
+        finally:
+            compile_clock.leave()
 
     def save_overload(self, signature: Any, data: Any) -> None:
         try:

@@ -15,6 +15,7 @@ from sparselm.kernels.correction import correct_for_loss, scale_blocks, squared_
 from sparselm.kernels.products import jacobian_product, transposed_product
 from sparselm.kernels.reductions import dot, max_abs, model_reduction, num_stretches
 from sparselm.losses.base import AbstractLoss
+from sparselm.manifolds.base import AbstractManifold
 from sparselm.problem import Problem, ResidualGroup
 from sparselm.residuals.base import AbstractResidual, OperandBlocks
 from sparselm.structure import Span, SpanOperand, Structure
@@ -156,6 +157,7 @@ class _Batch:
     """A stretch of a span with everything its kernels take, for the current and for the trial point."""
 
     residual: AbstractResidual
+    manifolds: tuple[AbstractManifold, ...]
     blocks: tuple[tuple[OperandBlocks, ...], tuple[OperandBlocks, ...]]
     data: tuple[Array, ...]
     weight: Array | None
@@ -378,6 +380,7 @@ class Evaluator:
             batches.append(
                 _Batch(
                     residual=group.residual,
+                    manifolds=tuple(self._manifolds[o.variables] for o in span.operands),
                     blocks=(blocks(0, part), blocks(1, part)),
                     data=tuple(array[part] for array in data),
                     weight=weight if weight is None or len(weight) == 1 else weight[part],
@@ -425,7 +428,7 @@ def _linearize_batch(batch: _Batch, blocks: tuple[OperandBlocks, ...]) -> None:
     wide = np.empty((*batch.r.shape, sum(ambient)))
     residual.linearize(blocks, batch.data, np.arange(sum(ambient), dtype=np.int32), batch.r, wide)
     begin, component = 0, 0
-    for block, width, manifold in zip(blocks, ambient, residual.manifolds, strict=True):
+    for block, width, manifold in zip(blocks, ambient, batch.manifolds, strict=True):
         plus = np.empty((len(wide), width, manifold.tangent_dim))
         manifold.plus_jacobian(block.values[block.index], plus)
         tangent = wide[:, :, begin : begin + width] @ plus

@@ -1,1 +1,8 @@
-"""To be described."""
+"""Damping strategies: how a step is chosen from the quadratic model, and how that adapts."""
+
+from sparselm.damping.base import AbstractDamping
+from sparselm.damping.fixed import Fixed
+from sparselm.damping.marquardt import Marquardt
+from sparselm.damping.nielsen import Nielsen
+
+__all__ = ["AbstractDamping", "Fixed", "Marquardt", "Nielsen"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +68,7 @@ class Trial:
     predicted: float
     state: Any
     facts: SolveFacts = SolveFacts()
-    failed: ClassVar[bool] = False
+    failed: ClassVar[Literal[False]] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class StepFailure:
 
     failure: Failure
     state: Any
-    failed: ClassVar[bool] = True
+    failed: ClassVar[Literal[True]] = True
 
 
 class AbstractDamping(ABC):
@@ -115,3 +115,26 @@ class AbstractDamping(ABC):
     def examples(cls) -> Sequence[AbstractDamping]:
         """Instances on which the contract tests check the class; override where the constructor takes arguments."""
         return (cls(),)
+
+
+@dataclass(frozen=True, slots=True)
+class StepVectors:
+    """Workspace of :func:`damped_step`, one value per column each."""
+
+    damping: Array
+    rhs: Array
+    delta: Array
+
+    @classmethod
+    def take(cls, model: Model) -> StepVectors:
+        return cls(model.new_vector(), model.new_vector(), model.new_vector())
+
+
+def damped_step(model: Model, vectors: StepVectors, state: Any) -> Trial | StepFailure:
+    """Propose δ with (JᵀJ + D) δ = −Jᵀr for the D in ``vectors.damping``."""
+    factor = model.factorize(vectors.damping)
+    if isinstance(factor, Failure):
+        return StepFailure(factor, state)
+    np.negative(model.gradient, out=vectors.rhs)
+    facts = model.solve(factor, vectors.rhs, vectors.delta)
+    return Trial(vectors.delta, model.predicted_reduction(vectors.delta), state, facts)

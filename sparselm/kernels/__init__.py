@@ -1,1 +1,1 @@
-"""To be described."""
+"""Compiled loops: arrays in, arrays out, no classes."""

@@ -36,7 +36,6 @@ class Failure:
 
     message: str
     block: int = -1
-    failed: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)

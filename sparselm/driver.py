@@ -1,0 +1,184 @@
+"""From a Problem to a Result: picks the parts, minds threads, Ctrl-C and the clock, and runs Levenberg–Marquardt."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sparselm.damping.base import AbstractDamping
+from sparselm.damping.nielsen import Nielsen
+from sparselm.errors import ProblemError, SolverError
+from sparselm.interrupt import deferred_interrupt
+from sparselm.levenberg_marquardt import levenberg_marquardt
+from sparselm.linear_solvers.auto import choose_linear_solver
+from sparselm.linear_solvers.base import AbstractLinearSolver
+from sparselm.linearization import Evaluator
+from sparselm.model import QuadraticModel
+from sparselm.problem import Problem
+from sparselm.result import BlockCost, Callback, Recorder, Result, Sizes
+from sparselm.structure import Structure
+from sparselm.termination import Stopping
+from sparselm.threads import limit_blas, use_threads
+from sparselm.timing import PhaseClock
+
+# Residual blocks named in a result as the largest shares of the cost.
+NUM_WORST_BLOCKS = 5
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The symbolic work of a problem, to be reused: structure, linear solver and its plan.
+
+    Made by :func:`analyze`, taken by ``solve(…, analysis=…)`` while variables, groups and operands stay the same. One
+    analysis must not be used by two solves at once.
+    """
+
+    structure: Structure
+    linear_solver: AbstractLinearSolver
+    reason: str
+    plan: Any
+
+
+def analyze(
+    problem: Problem, *, linear_solver: AbstractLinearSolver | None = None, keep_held_columns: bool = False
+) -> Analysis:
+    """Do a problem's symbolic work once, for many solves.
+
+    Between solves start values, data, weights, losses and held components may change; held components may be freed only
+    if ``keep_held_columns`` was set.
+
+    Raises
+    ------
+    ProblemError
+        The problem has no variables or no residuals.
+    SolverError
+        The linear solver cannot work on it.
+    """
+    structure = Structure(problem, keep_held_columns=keep_held_columns)
+    if linear_solver is None:
+        linear_solver, reason = choose_linear_solver(structure)
+    else:
+        reason = "as asked"
+    if not isinstance(linear_solver, AbstractLinearSolver):
+        raise SolverError(f"linear_solver must be an instance such as slm.Cholmod(), got {linear_solver!r}")
+    plan = linear_solver.analyze(structure) if structure.num_columns else None
+    return Analysis(structure, linear_solver, reason, plan)
+
+
+def solve(
+    problem: Problem,
+    *,
+    linear_solver: AbstractLinearSolver | None = None,
+    damping: AbstractDamping | None = None,
+    max_iterations: int = 100,
+    time_limit: float | None = None,
+    function_tolerance: float = 1e-6,
+    gradient_tolerance: float = 1e-10,
+    parameter_tolerance: float = 1e-8,
+    num_threads: int | None = None,
+    callback: Callback | None = None,
+    analysis: Analysis | None = None,
+) -> Result:
+    r"""Minimise f(x) = ½ Σ_b ρ_b(‖W_b r_b(x)‖²) by the Levenberg–Marquardt method, from the variables' values.
+
+    The problem is left as it is; ``problem.update(result)`` takes the result over.
+
+    Parameters
+    ----------
+    problem
+    linear_solver
+        Solver of (JᵀJ + D) δ = −Jᵀr; chosen by size and structure where None, and the result says why.
+    damping
+        Strategy that chooses steps; :class:`sparselm.Nielsen` where None.
+    max_iterations
+        Steps tried, accepted or not.
+    time_limit
+        Seconds of wall time.
+    function_tolerance, gradient_tolerance, parameter_tolerance
+        Stop after an accepted step with |Δf| ≤ ftol f, with ‖Jᵀr‖∞ ≤ gtol, or with ‖δ‖ ≤ ptol (‖x‖ + ptol).
+    num_threads
+        Threads of kernels and BLAS; all by default.
+    callback
+        Called with an :class:`sparselm.Iteration` at the start and after each step; a true return value or
+        StopIteration ends the solve.
+    analysis
+        From :func:`analyze` or an earlier solve's parts, to skip the symbolic work.
+
+    Returns
+    -------
+    Result
+        With a status, never an exception, for numerical outcomes; Ctrl-C ends with the best iterate.
+
+    Raises
+    ------
+    ProblemError, SolverError
+        Misuse, before the first iteration.
+    NonFiniteStartError
+        A residual block or its Jacobian is not finite at the start; the message names it, its operands and data.
+    """
+    clock = PhaseClock()
+    with use_threads(num_threads) as threads, deferred_interrupt() as interrupted:
+        with clock.phase("analyze"):
+            if analysis is None:
+                analysis = analyze(problem, linear_solver=linear_solver)
+            elif linear_solver is not None and linear_solver != analysis.linear_solver:
+                raise SolverError(f"the analysis was made for {analysis.linear_solver!r}, not for {linear_solver!r}")
+            elif not analysis.structure.matches(problem):
+                raise ProblemError("variables, groups or operands changed since the problem was analysed: analyze again")
+            evaluator = Evaluator(problem, analysis.structure)
+            model = QuadraticModel(evaluator, analysis.linear_solver, analysis.plan, clock)
+        damping = Nielsen() if damping is None else damping
+        if not isinstance(damping, AbstractDamping):
+            raise SolverError(f"damping must be an instance such as slm.Nielsen(), got {damping!r}")
+        stopping = Stopping(
+            max_iterations=max_iterations,
+            time_limit=math.inf if time_limit is None else time_limit,
+            function_tolerance=function_tolerance,
+            gradient_tolerance=gradient_tolerance,
+            parameter_tolerance=parameter_tolerance,
+            interrupted=interrupted,
+        )
+        recorder = Recorder(clock, callback)
+        initial_remarks = evaluator.remarks()
+        with limit_blas(threads):
+            status = levenberg_marquardt(model, damping, stopping, recorder)
+        block_costs = evaluator.block_costs()
+        structure = analysis.structure
+        return Result(
+            status=status,
+            initial_cost=recorder.iterations[0].cost,
+            final_cost=model.cost,
+            gradient_max_norm=recorder.iterations[-1].gradient_max_norm,
+            iterations=tuple(recorder.iterations),
+            sizes=Sizes(
+                num_variable_blocks=structure.num_blocks,
+                num_parameters=structure.num_columns,
+                num_residual_blocks=sum(len(costs) for costs in block_costs),
+                num_residuals=structure.num_rows,
+            ),
+            group_costs={g.name: float(c.sum()) for g, c in zip(problem.residuals, block_costs, strict=True)},
+            worst_blocks=_worst_blocks(problem, block_costs),
+            initial_remarks=initial_remarks,
+            remarks=evaluator.remarks(),
+            linear_solver=type(analysis.linear_solver).__name__,
+            linear_solver_reason=analysis.reason,
+            linear_solver_facts=analysis.linear_solver.describe(analysis.plan) if analysis.plan is not None else "",
+            factor_nonzeros=recorder.factor_nonzeros,
+            damping=type(damping).__name__,
+            num_threads=threads,
+            values={v.name: x for v, x in zip(problem.variables, evaluator.point, strict=True)},
+            times=clock.times(),
+        )
+
+
+def _worst_blocks(problem: Problem, block_costs: list[np.ndarray[Any, np.dtype[np.float64]]]) -> tuple[BlockCost, ...]:
+    found = []
+    for group, costs in zip(problem.residuals, block_costs, strict=True):
+        count = min(NUM_WORST_BLOCKS, len(costs))
+        for block in np.argpartition(-costs, count - 1)[:count] if count else ():
+            operands = ", ".join(f"{o.variables.name}[{o.index[block]}]" for o in group.operands)
+            found.append(BlockCost(group.name, int(block), float(costs[block]), operands))
+    return tuple(sorted(found, key=lambda item: -item.cost)[:NUM_WORST_BLOCKS])

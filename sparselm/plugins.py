@@ -1,0 +1,105 @@
+"""The only place that turns a name into a class: entry points, through which built-ins and strangers register alike."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from sparselm.damping.base import AbstractDamping
+from sparselm.errors import PluginError, SparselmError
+from sparselm.linear_solvers.base import AbstractLinearSolver
+from sparselm.losses.base import AbstractLoss
+from sparselm.manifolds.base import AbstractManifold
+from sparselm.residuals.base import AbstractResidual
+
+#: The kinds of plug-in, by the last word of their entry-point group ``sparselm.<kind>``.
+KINDS: Mapping[str, type] = {
+    "residuals": AbstractResidual,
+    "manifolds": AbstractManifold,
+    "losses": AbstractLoss,
+    "damping": AbstractDamping,
+    "linear_solvers": AbstractLinearSolver,
+}
+
+
+def names(kind: str) -> list[str]:
+    """Registered names of a kind, sorted."""
+    return sorted({point.name for point in _points(kind)})
+
+
+def distribution(kind: str, name: str) -> str:
+    """The installed package that registers a name."""
+    dist = _find(kind, name).dist
+    return dist.name if dist is not None else "unknown"
+
+
+def load(kind: str, name: str) -> Any:
+    """The class registered under a name."""
+    point = _find(kind, name)
+    try:
+        loaded = point.load()
+    except Exception as error:
+        raise PluginError(f"{kind} plug-in {name!r} ({point.value}) cannot be loaded: {error}") from error
+    if not (isinstance(loaded, type) and issubclass(loaded, KINDS[kind])):
+        raise PluginError(f"{kind} plug-in {name!r} ({point.value}) is no subclass of {KINDS[kind].__name__}")
+    return loaded
+
+
+def create(kind: str, name: str, options: Mapping[str, Any] | None = None) -> Any:
+    """An instance of a registered class; options are fields of it."""
+    cls = load(kind, name)
+    known = [field.name for field in dataclasses.fields(cls) if field.init] if dataclasses.is_dataclass(cls) else []
+    for option in options or {}:
+        if option not in known:
+            raise PluginError(f"{name!r} has no option {option!r}; it has {', '.join(known) or 'none'}")
+    try:
+        return cls(**(options or {}))
+    except SparselmError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise PluginError(f"{kind} plug-in {name!r} cannot be made with {dict(options or {})}: {error}") from error
+
+
+def parse_value(text: str) -> Any:
+    """A command-line option's value: a Python literal where it reads as one, the text itself otherwise."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return {"true": True, "false": False, "none": None}.get(text.lower(), text)
+
+
+def parse_loss(text: str) -> AbstractLoss:
+    """``name`` or ``name:number[:number…]``: the numbers fill the loss's fields in order.
+
+    Examples
+    --------
+    >>> parse_loss("huber:1.5")
+    Huber(scale=1.5)
+    """
+    name, *numbers = text.split(":")
+    cls = load("losses", name)
+    fields = [field.name for field in dataclasses.fields(cls) if field.init]
+    if len(numbers) > len(fields):
+        raise PluginError(f"loss {name!r} takes at most {len(fields)} numbers ({', '.join(fields)}), got {len(numbers)}")
+    try:
+        values = [float(number) for number in numbers]
+    except ValueError:
+        raise PluginError(f"loss {text!r}: expected numbers after the name, as in 'huber:1.0'") from None
+    loss: AbstractLoss = create("losses", name, dict(zip(fields, values, strict=False)))
+    return loss
+
+
+def _points(kind: str) -> list[EntryPoint]:
+    if kind not in KINDS:
+        raise PluginError(f"no plug-in kind {kind!r}; there are {', '.join(KINDS)}")
+    return list(entry_points(group=f"sparselm.{kind}"))
+
+
+def _find(kind: str, name: str) -> EntryPoint:
+    for point in _points(kind):
+        if point.name == name:
+            return point
+    raise PluginError(f"no {kind} plug-in {name!r}; installed are {', '.join(names(kind)) or 'none'}")

@@ -1,0 +1,124 @@
+"""When to stop, and how that is called: statuses that say what they mean and what to do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Status(Enum):
+    """How a solve ended. ``converged`` ones met a tolerance; ``message`` says what happened, ``remedy`` what to try."""
+
+    GRADIENT_TOLERANCE = "gradient_tolerance"
+    FUNCTION_TOLERANCE = "function_tolerance"
+    PARAMETER_TOLERANCE = "parameter_tolerance"
+    STALLED = "stalled"
+    MAX_ITERATIONS = "max_iterations"
+    TIME_LIMIT = "time_limit"
+    INTERRUPTED = "interrupted"
+    STOPPED_BY_CALLBACK = "stopped_by_callback"
+    INVALID_STEPS = "invalid_steps"
+    NON_FINITE_JACOBIAN = "non_finite_jacobian"
+
+    @property
+    def converged(self) -> bool:
+        """True where a tolerance was met."""
+        return self in (Status.GRADIENT_TOLERANCE, Status.FUNCTION_TOLERANCE, Status.PARAMETER_TOLERANCE)
+
+    @property
+    def message(self) -> str:
+        """What happened, in one line."""
+        return _MESSAGES[self][0]
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it; empty where nothing needs doing."""
+        return _MESSAGES[self][1]
+
+
+_MESSAGES = {
+    Status.GRADIENT_TOLERANCE: ("converged: ‖gradient‖∞ ≤ gradient_tolerance", ""),
+    Status.FUNCTION_TOLERANCE: ("converged: |Δcost| ≤ function_tolerance · cost", ""),
+    Status.PARAMETER_TOLERANCE: ("converged: ‖δ‖ ≤ parameter_tolerance · (‖x‖ + parameter_tolerance)", ""),
+    Status.STALLED: (
+        "no step decreases the cost any further: the damping has left its range",
+        "usually converged to machine precision; if the gradient is large, check the Jacobians with a finite difference",
+    ),
+    Status.MAX_ITERATIONS: ("max_iterations reached", "raise max_iterations, or continue from this result"),
+    Status.TIME_LIMIT: ("time_limit reached", "raise time_limit, or continue from this result"),
+    Status.INTERRUPTED: ("interrupted; the best iterate is kept", "continue from this result"),
+    Status.STOPPED_BY_CALLBACK: ("stopped by the callback", ""),
+    Status.INVALID_STEPS: (
+        "too many consecutive steps could not be computed or led to residuals that are not finite",
+        "look at the blocks named in the log; hold the gauge, add priors, or start with more damping",
+    ),
+    Status.NON_FINITE_JACOBIAN: (
+        "a Jacobian is not finite although its residual is",
+        "check the derivative of the residual at the final point",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a stopping rule looks at after a step."""
+
+    iteration: int
+    accepted: bool
+    cost: float
+    cost_change: float
+    gradient_max_norm: float
+    step_norm: float
+    point_norm: float
+    consecutive_invalid: int
+    damping_exhausted: bool
+    elapsed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """Ceres's tolerances, tested on accepted steps only (the step that meets one is applied), and limits.
+
+    References
+    ----------
+    Ceres Solver 2.x, ``TrustRegionMinimizer``: defaults and formulas of the three tolerances.
+    """
+
+    max_iterations: int = 100
+    time_limit: float = math.inf
+    function_tolerance: float = 1e-6
+    gradient_tolerance: float = 1e-10
+    parameter_tolerance: float = 1e-8
+    max_consecutive_invalid_steps: int = 5
+    interrupted: Callable[[], bool] = lambda: False
+
+    def at_start(self, gradient_max_norm: float) -> Status | None:
+        """The verdict before the first step."""
+        if gradient_max_norm <= self.gradient_tolerance:
+            return Status.GRADIENT_TOLERANCE
+        return Status.MAX_ITERATIONS if self.max_iterations <= 0 else None
+
+    def after_step(self, now: Progress) -> Status | None:
+        """The verdict after a step; None to go on."""
+        if now.accepted:
+            if not math.isfinite(now.gradient_max_norm):
+                return Status.NON_FINITE_JACOBIAN
+            if now.gradient_max_norm <= self.gradient_tolerance:
+                return Status.GRADIENT_TOLERANCE
+            if abs(now.cost_change) <= self.function_tolerance * now.cost:
+                return Status.FUNCTION_TOLERANCE
+            if now.step_norm <= self.parameter_tolerance * (now.point_norm + self.parameter_tolerance):
+                return Status.PARAMETER_TOLERANCE
+        if self.interrupted():
+            return Status.INTERRUPTED
+        if now.consecutive_invalid >= self.max_consecutive_invalid_steps:
+            return Status.INVALID_STEPS
+        if now.damping_exhausted:
+            return Status.STALLED
+        if now.iteration >= self.max_iterations:
+            return Status.MAX_ITERATIONS
+        if now.elapsed >= self.time_limit:
+            return Status.TIME_LIMIT
+        return None

@@ -1,0 +1,75 @@
+"""``num_threads`` for numba and BLAS together, for the time of a solve; nothing global is touched on import."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numba
+
+from sparselm.errors import SolverError
+
+_blas_lock = threading.Lock()
+_blas_users = 0
+_blas_limit: Any = None
+
+
+def available_threads() -> int:
+    """Threads a solve uses unless told otherwise: those this process may run on, as numba was started."""
+    return int(numba.get_num_threads())
+
+
+@contextmanager
+def use_threads(num_threads: int | None) -> Iterator[int]:
+    """Let this Python thread's kernels run on ``num_threads`` threads; numba keeps the number per Python thread."""
+    before = available_threads()
+    count = before if num_threads is None else num_threads
+    most = int(numba.config.NUMBA_NUM_THREADS)
+    if not 1 <= count <= most:
+        raise SolverError(
+            f"num_threads = {count}, expected 1 … {most}; set NUMBA_NUM_THREADS before Python starts to allow more"
+        )
+    numba.set_num_threads(count)
+    try:
+        yield count
+    finally:
+        numba.set_num_threads(before)
+
+
+@contextmanager
+def limit_blas(num_threads: int) -> Iterator[None]:
+    """Hold the BLAS libraries loaded by now to ``num_threads``.
+
+    BLAS keeps one number for the whole process, so of several solves at once the first one's number holds, and the last
+    one out restores what was there before.
+    """
+    if num_threads >= (os.cpu_count() or 1):
+        yield
+        return
+    _enter_blas(num_threads)
+    try:
+        yield
+    finally:
+        _leave_blas()
+
+
+def _enter_blas(num_threads: int) -> None:
+    global _blas_users, _blas_limit
+    from threadpoolctl import threadpool_limits  # imported here: it costs start-up time and is rarely needed
+
+    with _blas_lock:
+        if _blas_users == 0:
+            _blas_limit = threadpool_limits(limits=num_threads, user_api="blas")
+        _blas_users += 1
+
+
+def _leave_blas() -> None:
+    global _blas_users, _blas_limit
+    with _blas_lock:
+        _blas_users -= 1
+        if _blas_users == 0:
+            _blas_limit.restore_original_limits()
+            _blas_limit = None
