@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sparselm._check_manifold import check_manifold as check_manifold
+from sparselm._check_residual import check_residual as check_residual
 from sparselm.losses.base import AbstractLoss
 
 FloatArray = npt.NDArray[np.float64]
