@@ -3,5 +3,6 @@
 from sparselm.residuals.between import Between, BetweenUncoupled
 from sparselm.residuals.landmark import Landmark
 from sparselm.residuals.prior import Prior
+from sparselm.residuals.reprojection import SnavelyReprojection
 
-__all__ = ["Between", "BetweenUncoupled", "Landmark", "Prior"]
+__all__ = ["Between", "BetweenUncoupled", "Landmark", "Prior", "SnavelyReprojection"]

@@ -76,7 +76,8 @@ class Prior(AbstractResidual):
             jacobian = J[chunk] if direct else whole[: len(z)]
             self.manifold.local_jacobian(z, x, jacobian)
             if not direct:
-                J[chunk, :, columns[free]] = np.moveaxis(jacobian[:, :, free], 2, 0)
+                for k in free:
+                    J[chunk, :, columns[k]] = jacobian[:, :, k]
 
     @classmethod
     def for_operands(cls, manifolds: tuple[AbstractManifold, ...]) -> Self:
