@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from sparselm._jit import scalar
 
 _TWO_PI = 2.0 * math.pi
@@ -18,7 +20,8 @@ def wrap_angle(theta):
     """
     if -math.pi < theta <= math.pi:
         return theta
-    wrapped = theta - _TWO_PI * math.ceil((theta - math.pi) / _TWO_PI)
+    # NumPy's ceil, since numba's math.ceil is an integer, and infinity then a finite angle.
+    wrapped = theta - _TWO_PI * np.ceil((theta - math.pi) / _TWO_PI)
     # The quotient is rounded, so an angle beside the seam can land an ulp beyond it.
     if wrapped > math.pi:
         wrapped -= _TWO_PI
