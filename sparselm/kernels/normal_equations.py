@@ -1,0 +1,157 @@
+"""JᵀJ block by block, and what has to be known of its pattern beforehand.
+
+A block H_ij = Σ_b A_bᵀ B_b is gathered: its contributions are sorted once and then summed in that order, by whole blocks
+or, where there are many, by pieces whose partial sums are added in order. Nothing depends on the number of threads.
+
+Where a block goes is told by two numbers, ``first`` and ``stride``: entry (r, c) stands at
+
+    first + c stride − packed c(c+1)/2 + r
+
+With ``packed = 0`` this is a dense matrix by columns. With ``packed = 1`` it is the lower triangle in compressed columns,
+where each of the block's columns is one entry shorter than the one before it, for the entry above the diagonal it lacks.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from numba import prange
+
+from sparselm._jit import kernel, scalar, serial_kernel
+
+# How a sum of products S = AᵀB enters H.
+PLAIN, LOWER, SYMMETRISED = 0, 1, 2
+
+
+@functools.cache
+def accumulate_products(dim, ka, kb):
+    """Kernel for ``H[target] += Σ_b A_bᵀ B_b`` over a :class:`~sparselm.structure.Gather`; A ``(dim, ka)``, B ``(dim, kb)``.
+
+    A and B are the columns ``a … a + ka`` and ``b … b + kb`` of a block's J. ``first`` and ``stride`` stand for each key
+    of the gather; a stride below zero means that the target is the transposed block, BᵀA, whose stride is −stride.
+    ``mode`` is PLAIN, LOWER (of a diagonal block only r ≥ c is kept) or SYMMETRISED (S + Sᵀ, of it r ≥ c).
+    """
+
+    @scalar
+    def add(S, first, stride, packed, mode, H):
+        if mode != 0:
+            for c in range(min(ka, kb)):
+                target = first + c * stride - packed * (c * (c + 1) // 2)
+                for r in range(c, min(ka, kb)):
+                    H[target + r] += S[r * kb + c] + (S[c * kb + r] if mode == 2 else 0.0)
+        elif stride < 0:
+            for r in range(ka):
+                target = first - r * stride - packed * (r * (r + 1) // 2)
+                for c in range(kb):
+                    H[target + c] += S[r * kb + c]
+        else:
+            for c in range(kb):
+                target = first + c * stride - packed * (c * (c + 1) // 2)
+                for r in range(ka):
+                    H[target + r] += S[r * kb + c]
+
+    @kernel
+    def run(
+        order, piece_row, piece_ptr, piece_slot, split_row, split_ptr, task_ptr,
+        J, a, b, first, stride, packed, mode, partial, H,
+    ):  # fmt: skip
+        for task in prange(task_ptr.shape[0] - 1):
+            S = np.empty(ka * kb)
+            for piece in range(task_ptr[task], task_ptr[task + 1]):
+                S[:] = 0.0
+                for q in range(piece_ptr[piece], piece_ptr[piece + 1]):
+                    block = order[q]
+                    for i in range(dim):
+                        for r in range(ka):
+                            factor = J[block, i, a + r]
+                            for c in range(kb):
+                                S[r * kb + c] += factor * J[block, i, b + c]
+                slot = piece_slot[piece]
+                if slot >= 0:
+                    for c in range(ka * kb):
+                        partial[slot, c] = S[c]
+                else:
+                    row = piece_row[piece]
+                    add(S, first[row], stride[row], packed, mode, H)
+        total = np.empty(ka * kb)
+        for s in range(split_row.shape[0]):
+            total[:] = 0.0
+            for slot in range(split_ptr[s], split_ptr[s + 1]):
+                for c in range(ka * kb):
+                    total[c] += partial[slot, c]
+            row = split_row[s]
+            add(total, first[row], stride[row], packed, mode, H)
+
+    return run
+
+
+@serial_kernel
+def number_runs(major, minor, order, number):
+    """Number the distinct pairs (major, minor), sorted by ``order``, in that order; return how many there are."""
+    count = 0
+    for q in range(order.shape[0]):
+        e = order[q]
+        if q > 0 and (major[e] != major[order[q - 1]] or minor[e] != minor[order[q - 1]]):
+            count += 1
+        number[e] = count
+    return count + 1 if order.shape[0] else 0
+
+
+@kernel
+def fill_indices(column_ptr, rows, sizes, offsets, base, stride, indices):
+    """Write the row indices of the lower triangle in compressed columns.
+
+    Block column p has the blocks ``rows[column_ptr[p]:column_ptr[p+1]]`` below its diagonal, in ascending order; block p
+    has ``sizes[p]`` rows from ``offsets[p]`` on; its first scalar column starts at ``base[p]`` and has ``stride[p]``
+    entries.
+    """
+    for p in prange(sizes.shape[0]):
+        target = base[p]
+        for c in range(sizes[p]):
+            for r in range(c, sizes[p]):
+                indices[target] = offsets[p] + r
+                target += 1
+            for k in range(column_ptr[p], column_ptr[p + 1]):
+                q = rows[k]
+                for r in range(sizes[q]):
+                    indices[target] = offsets[q] + r
+                    target += 1
+
+
+@kernel
+def hold_components(indptr, indices, held, values):
+    """Make rows and columns of held components those of the identity, in a lower triangle in compressed columns."""
+    for j in prange(held.shape[0]):
+        for k in range(indptr[j], indptr[j + 1]):
+            i = indices[k]
+            if held[i] or held[j]:
+                values[k] = 1.0 if i == j else 0.0
+
+
+@serial_kernel
+def factor_heights(row_ptr, columns, sizes, heights):
+    """Write the number of scalar rows below each block column of the Cholesky factor of a block pattern.
+
+    Row p of the lower triangle has its blocks at ``columns[row_ptr[p]:row_ptr[p+1]]`` (all < p). Row p of the factor is
+    the part of the elimination tree that one reaches upwards from those columns before p.
+
+    References
+    ----------
+    T. A. Davis, "Direct Methods for Sparse Linear Systems", SIAM, 2006, sections 4.1 (elimination tree) and 4.2 (row
+    subtrees).
+    """
+    n = sizes.shape[0]
+    parent = np.full(n, -1, np.int32)
+    seen = np.full(n, -1, np.int32)
+    heights[:] = 0
+    for p in range(n):
+        seen[p] = p
+        for k in range(row_ptr[p], row_ptr[p + 1]):
+            j = columns[k]
+            while seen[j] != p:
+                seen[j] = p
+                heights[j] += sizes[p]
+                if parent[j] < 0:
+                    parent[j] = p
+                j = parent[j]
