@@ -10,7 +10,7 @@ from sparselm.errors import ProblemError
 from sparselm.manifolds import SE2, SE3, SO3, Euclidean
 from sparselm.manifolds.base import AbstractManifold
 from sparselm.residuals import Between, BetweenUncoupled, Landmark, Prior
-from sparselm.residuals.base import AbstractResidual
+from sparselm.residuals.base import AbstractResidual, OperandBlocks
 from sparselm.testing import check_residual
 
 REGISTERED = [entry.load() for entry in sorted(entry_points(group="sparselm.residuals"), key=lambda entry: entry.name)]
@@ -34,19 +34,17 @@ def test_built_from_the_manifolds_of_its_operands(residual):
 
 @pytest.mark.parametrize("residual", INSTANCES, ids=repr)
 def test_no_blocks(residual):
-    check = residual.random_operands(np.random.default_rng(0), 3)
-    operands = [_operand(x, np.empty(0, np.int32)) for x in check]
+    operands = [
+        OperandBlocks(values, np.empty(0, np.int32), np.zeros((3, width)))
+        for values, width in zip(
+            residual.random_operands(np.random.default_rng(0), 3), residual.prepared_dims(), strict=True
+        )
+    ]
     data = [np.empty((0, *shape)) for shape in residual.data_shapes]
     width = sum(manifold.tangent_dim for manifold in residual.manifolds)
     residual.evaluate(operands, data, np.empty((0, residual.dim)))
     columns = np.arange(width, dtype=np.int32)
     residual.linearize(operands, data, columns, np.empty((0, residual.dim)), np.empty((0, residual.dim, width)))
-
-
-def _operand(values, index):
-    from sparselm.residuals.base import OperandBlocks
-
-    return OperandBlocks(values, index, np.empty((len(values), 0)))
 
 
 @pytest.mark.parametrize("cls", [Between, BetweenUncoupled])
