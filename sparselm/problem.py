@@ -205,7 +205,7 @@ class ResidualGroup:
     def _check_weight(self, weight: npt.ArrayLike, what: str) -> Array:
         """Bring a weight to ``(n | 1, dim | 1, dim | 1)``."""
         n, dim = self.num_blocks, self.residual.dim
-        array = np.ascontiguousarray(weight, dtype=np.float64)
+        array = np.asarray(weight, dtype=np.float64, order="C")
         allowed: dict[tuple[int, ...], tuple[int, ...]] = {
             (n,): (n, 1, 1), (): (1, 1, 1), (dim, dim): (1, dim, dim), (n, dim, dim): (n, dim, dim)
         }  # fmt: skip

@@ -1,14 +1,10 @@
-"""Sums over the blocks that touch a variable: sorting them once, and adding them up in a fixed order ever after."""
+"""Sorting blocks by what they touch."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from sparselm._jit import serial_kernel
-
-# Contributions a parallel task adds up before its sum counts as a partial one: a variable that every block touches
-# (shared intrinsics) is then still summed by all threads, in an order that does not depend on their number.
-PIECE = 256
 
 
 @serial_kernel
