@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.linalg import expm
 from scipy.spatial.transform import Rotation
+from threadpoolctl import threadpool_limits
 
 from sparselm.manifolds import SE2, SE3, SO3, Euclidean
 from sparselm.residuals import Between, BetweenUncoupled, Landmark, Prior
@@ -20,6 +21,13 @@ from sparselm.testing import check_residual
 N = 48
 POSES = [SE2(), SE3()]
 CASES = ["random", "small", "tiny", "zero", "near half turn", "nearer half turn", "nearest half turn", "far away"]
+
+
+@pytest.fixture(autouse=True)
+def _one_blas_thread():
+    """The threads of BLAS and those of the kernels, in turn on tiny matrices, wait for each other."""
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 # -- the group as matrices ---------------------------------------------------------------------------------------------
