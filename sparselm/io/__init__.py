@@ -19,7 +19,7 @@ __all__ = [
     "write_g2o",
 ]
 
-# The first word that is not in a comment: a tag in g2o, a count in BAL. Possessive: pages of comments must not backtrack.
+# The first word outside comments: a tag in g2o, a count in BAL. Possessive, since pages of comments must not backtrack.
 _FIRST_WORD = re.compile(rb"(?:\s|#[^\r\n]*+)*+([^\s#]+)")
 _TAG = re.compile(rb"[A-Z][A-Z0-9_:]*")
 _NUMBER = re.compile(rb"[-+]?[0-9.]")

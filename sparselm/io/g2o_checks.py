@@ -22,6 +22,7 @@ TAGS = {
 OFFSET = "PARAMS_SE3OFFSET"
 IDENTITY = {2: np.zeros(3), 3: np.array([0.0, 0, 0, 0, 0, 0, 1])}
 
+
 def world_dim(records: Records) -> int:
     """2 or 3, whichever the tags say; both or neither is an error."""
     first = {dim: min((records.lines[tag][0], tag) for tag in tags if tag in records.lines)

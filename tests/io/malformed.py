@@ -125,6 +125,8 @@ def _g2o() -> list[Malformed]:
     change = lambda number, line: _with_line(GOOD_SE2, number, line)  # noqa: E731
     change3 = lambda number, line: _with_line(GOOD_SE3, number, line)  # noqa: E731
     sighting = b"EDGE_SE3_TRACKXYZ 0 9 0 1 2 3 1 0 0 1 0 1\n"
+    edge, edge3 = b"EDGE_SE2 0 1 ", b"EDGE_SE3:QUAT 0 1 "
+    two_kinds = GOOD_SE2 + GOOD_SE3.replace(b"3:QUAT 0", b"3:QUAT 7")
     return [
         Malformed("g2o-short-edge", "t.g2o", change(5, b"EDGE_SE2 1 2 1 0.5 0.1 10 0 0 10 0"), 5, "10 columns"),
         Malformed("g2o-long-edge", "t.g2o", change(4, b"EDGE_SE2 0 1 1 0.5 0.1 10 0 0 10 0 20 7"), 4, "12 columns"),
@@ -135,25 +137,27 @@ def _g2o() -> list[Malformed]:
         Malformed("g2o-id-beyond-64-bits", "t.g2o", change(2, b"VERTEX_SE2 9223372036854775808 1 1 0"), 2, "64 bits"),
         Malformed("g2o-endless-id", "t.g2o", change(2, b"VERTEX_SE2 " + b"9" * 5000 + b" 1 1 0"), 2, "integer id"),
         Malformed("g2o-conflicting-vertices", "t.g2o", GOOD_SE2 + b"VERTEX_SE2 1 7 7 0\n", 6, "line 2"),
-        Malformed("g2o-se3-edge-of-se2-vertices", "t.g2o", change(5, b"EDGE_SE3:QUAT 1 2 1 0 0 0 0 0 1 " + _UPPER), 5, "SE2 or SE3"),
-        Malformed("g2o-mixed-vertices", "t.g2o", GOOD_SE2 + GOOD_SE3.replace(b"3:QUAT 0", b"3:QUAT 7"), 6, "SE2 or SE3"),
+        Malformed(
+            "g2o-se3-edge-of-se2-vertices", "t.g2o", change(4, edge3 + b"1 0 0 0 0 0 1 " + _UPPER), 4, "SE2 or SE3"
+        ),
+        Malformed("g2o-mixed-vertices", "t.g2o", two_kinds, 6, "SE2 or SE3"),
         Malformed("g2o-fix-unknown", "t.g2o", GOOD_SE2 + b"FIX 0 77\n", 6, "77"),
         Malformed("g2o-fix-nothing", "t.g2o", GOOD_SE2 + b"FIX\n", 6, "without an id"),
         Malformed("g2o-fix-word", "t.g2o", GOOD_SE2 + b"FIX first\n", 6, "'first'"),
         Malformed("g2o-edge-to-itself", "t.g2o", change(5, b"EDGE_SE2 1 1 1 0.5 0.1 10 0 0 10 0 20"), 5, "itself"),
         Malformed("g2o-no-edges", "t.g2o", b"VERTEX_SE2 0 0 0 0\n", None, "no edges"),
         Malformed("g2o-unknown-tags-only", "t.g2o", b"HELLO 1 2\n\nWORLD 3\n", None, "no edges"),
-        Malformed("g2o-nan", "t.g2o", change(4, b"EDGE_SE2 0 1 nan 0.5 0.1 10 0 0 10 0 20"), 4, "'nan'"),
-        Malformed("g2o-infinite-information", "t.g2o", change(4, b"EDGE_SE2 0 1 1 0.5 0.1 inf 0 0 10 0 20"), 4, "'inf'"),
+        Malformed("g2o-nan", "t.g2o", change(4, edge + b"nan 0.5 0.1 10 0 0 10 0 20"), 4, "'nan'"),
+        Malformed("g2o-infinite-information", "t.g2o", change(4, edge + b"1 0.5 0.1 inf 0 0 10 0 20"), 4, "'inf'"),
         Malformed("g2o-zero-quaternion", "t.g2o", change3(2, b"VERTEX_SE3:QUAT 1 1 0 0 0 0 0 0"), 2, "zero quaternion"),
-        Malformed("g2o-zero-quaternion-measured", "t.g2o", change3(3, b"EDGE_SE3:QUAT 0 1 1 0 0 0 0 0 0 " + _UPPER), 3, "zero quaternion"),
+        Malformed("g2o-zero-rotation", "t.g2o", change3(3, edge3 + b"1 0 0 0 0 0 0 " + _UPPER), 3, "zero quaternion"),
         Malformed("g2o-offset", "t.g2o", GOOD_SE3 + b"PARAMS_SE3OFFSET 0 0 0 1 0 0 0 1\n" + sighting, 4, "identity"),
         Malformed("g2o-no-offset", "t.g2o", GOOD_SE3 + sighting, 4, "PARAMS_SE3OFFSET 0 0 0 0 0 0 0 1"),
         Malformed("g2o-landmark-and-pose", "t.g2o", GOOD_SE2 + b"VERTEX_XY 2 5 5\n", 6, "landmark"),
         Malformed("g2o-pose-edge-to-landmark", "t.g2o", b"VERTEX_XY 2 5 5\n" + GOOD_SE2[19:], 3, "pose"),
         Malformed("g2o-number-for-tag", "t.g2o", change(2, b"1 1 0.5 0.1"), 2, "g2o tag"),
         Malformed("g2o-zero-byte", "t.g2o", change(2, b"VERTEX_SE2 1 1 \0 0"), 2, "zero byte"),
-    ]  # fmt: skip
+    ]
 
 
 def _any_format() -> list[Malformed]:
@@ -180,6 +184,10 @@ def _npz() -> list[Malformed]:
     payload = good.index(np.ones(2).tobytes())
     nan = np.ones((4, 2))
     nan[2, 1] = np.nan
+    index = lambda *rows: np.array(rows, dtype=np.int32)  # noqa: E731
+    keys = list(GOOD_ARRAYS)
+    not_arrays = _zip({f"{key}.npy": b"hello" for key in keys})
+    huge = _zip({f"{keys[0]}.npy": _npy(np.array(1)), **{f"{key}.npy": _huge_header() for key in keys[1:]}})
     return [
         Malformed("npz-truncated", "t.npz", good[: len(good) // 2], None, "damaged .npz"),
         Malformed("npz-magic-only", "t.npz", b"PK\x03\x04", None, "damaged .npz"),
@@ -188,7 +196,7 @@ def _npz() -> list[Malformed]:
         Malformed("npz-other-keys", "t.npz", _zip({"hello.txt": b"hello"}), None, "hello"),
         Malformed("npz-extra-key", "t.npz", npz(notes=np.ones(3)), None, "notes"),
         Malformed("npz-wrong-shape", "t.npz", npz(cameras=np.ones((2, 6))), None, "(2, 9)"),
-        Malformed("npz-wrong-length", "t.npz", npz(camera_index=np.zeros(3, dtype=np.int32)), None, "(4,)"),
+        Malformed("npz-wrong-length", "t.npz", npz(camera_index=index(0, 0, 0)), None, "(4,)"),
         Malformed("npz-scalar", "t.npz", npz(points=np.array(1.0)), None, "points"),
         Malformed("npz-wrong-type", "t.npz", npz(pixels=np.ones((4, 2), dtype=np.float32)), None, "<f8"),
         Malformed("npz-objects", "t.npz", npz(pixels=np.array([[None, 1]] * 4)), None, "pixels"),
@@ -196,11 +204,11 @@ def _npz() -> list[Malformed]:
         Malformed("npz-version", "t.npz", npz(format_version=np.array(99)), None, "format_version"),
         Malformed("npz-version-word", "t.npz", npz(format_version=np.array("one")), None, "format_version"),
         Malformed("npz-nan", "t.npz", npz(pixels=nan), None, "pixels[2]"),
-        Malformed("npz-index", "t.npz", npz(point_index=np.array([0, 0, 1, 3], dtype=np.int32)), None, "point_index[3]"),
-        Malformed("npz-negative-index", "t.npz", npz(camera_index=np.array([0, -1, 1, 1], dtype=np.int32)), None, "camera_index[1]"),
-        Malformed("npz-not-arrays", "t.npz", _zip({f"{key}.npy": b"hello" for key in GOOD_ARRAYS}), None, "damaged .npz"),
-        Malformed("npz-huge-shape", "t.npz", _zip({"format_version.npy": _npy(np.array(1)), **{f"{k}.npy": _huge_header() for k in GOOD_ARRAYS if k != "format_version"}}), None, "do not hold"),
-    ]  # fmt: skip
+        Malformed("npz-index", "t.npz", npz(point_index=index(0, 0, 1, 3)), None, "point_index[3]"),
+        Malformed("npz-negative-index", "t.npz", npz(camera_index=index(0, -1, 1, 1)), None, "index[1]"),
+        Malformed("npz-not-arrays", "t.npz", not_arrays, None, "damaged .npz"),
+        Malformed("npz-huge-shape", "t.npz", huge, None, "do not hold"),
+    ]
 
 
 def _npy(array: np.ndarray) -> bytes:

@@ -8,6 +8,7 @@ import lzma
 import math
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -206,17 +207,13 @@ def test_misuse_is_told() -> None:
     with pytest.raises(ProblemError, match=r"points has shape \(4, 3\), expected \(5, 3\)"):
         with_values(data, data.cameras, data.points[:4])
     changed = {
-        "camera_index runs from": with_values_of(data, camera_index=data.camera_index + 3),
-        r"pixels\[0\] is not finite": with_values_of(data, pixels=data.pixels * np.inf),
-        "no points": with_values_of(data, points=np.empty((0, 3))),
+        "camera_index runs from": replace(data, camera_index=data.camera_index + 3),
+        r"pixels\[0\] is not finite": replace(data, pixels=data.pixels * np.inf),
+        "no points": replace(data, points=np.empty((0, 3))),
     }
     for words, wrong in changed.items():
         with pytest.raises(ProblemError, match=words):
             write_bal("unused.txt", wrong)
-
-
-def with_values_of(data: BundleAdjustmentData, **changes) -> BundleAdjustmentData:
-    return BundleAdjustmentData(**{name: getattr(data, name) for name in FIELDS} | changes)
 
 
 def test_problem_from_file(tmp_path: Path) -> None:
