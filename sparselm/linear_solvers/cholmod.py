@@ -37,10 +37,10 @@ Ordering = Literal["auto", "amd", "metis", "nesdis", "natural"]
 Mode = Literal["auto", "simplicial", "supernodal"]
 
 # Operations per non-zero of L from which dense kernels on supernodes pay off (Common->supernodal_switch of CHOLMOD).
-SUPERNODAL_SWITCH = 40.0
+SUPERNODAL_SWITCH = 100.0
 
 # Operations of one factorisation from which the search for a second order is repaid within a few of them.
-SECOND_ORDER_FLOPS = 1e8
+SECOND_ORDER_FLOPS = 5e8
 
 logger = logging.getLogger("sparselm")
 
