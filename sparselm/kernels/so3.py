@@ -84,11 +84,14 @@ def quat_to_matrix(x, y, z, w):
 def so3_exp(wx, wy, wz):
     """Return the unit quaternion Exp(w) of a rotation vector (radians)."""
     s = wx * wx + wy * wy + wz * wz
-    if s < 1e-3:
-        # In powers of h² = θ²/4: no square root, whose derivative is infinite at 0. The first term left out is < 1e-20.
+    if s < 0.25:
+        # In powers of h² = θ²/4: no square root, whose derivative is infinite at 0, and no sine for the small steps of a
+        # solver near its end. The first terms left out are below 1e-17.
         u = 0.25 * s
-        scale = 0.5 * (1.0 - u / 6.0 * (1.0 - u / 20.0 * (1.0 - u / 42.0)))
-        w = 1.0 - u / 2.0 * (1.0 - u / 12.0 * (1.0 - u / 30.0))
+        scale = 1.0 - u / 42.0 * (1.0 - u / 72.0 * (1.0 - u / 110.0 * (1.0 - u / 156.0)))
+        scale = 0.5 * (1.0 - u / 6.0 * (1.0 - u / 20.0 * scale))
+        w = 1.0 - u / 30.0 * (1.0 - u / 56.0 * (1.0 - u / 90.0 * (1.0 - u / 132.0)))
+        w = 1.0 - u / 2.0 * (1.0 - u / 12.0 * w)
     else:
         theta = math.sqrt(s)
         scale = math.sin(0.5 * theta) / theta
@@ -130,8 +133,9 @@ def exp_coefficients(s):
         c = (1.0 - s / 20.0 * (1.0 - s / 42.0 * (1.0 - s / 72.0 * c))) / 6.0
     else:
         theta = math.sqrt(s)
-        sin = math.sin(theta)
+        # The sine of the half angle serves so3_exp as well, so that the compiler takes it once.
         half = math.sin(0.5 * theta)
+        sin = 2.0 * half * math.cos(0.5 * theta)
         a = sin / theta
         b = 2.0 * half * half / s
         c = (theta - sin) / (s * theta)

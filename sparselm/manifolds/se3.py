@@ -47,9 +47,6 @@ class SE3(ColumnManifold):
         _local(x, y, a, out, t)
 
     def plus_jacobian_columns(self, x: Array, a: int, out: Array, t: int) -> None:
-        # The quaternion's block is SO3's; here it only remains to rotate the translation.
-        out[:, a : a + 3, t + 3 : t + 6] = 0.0
-        out[:, a + 3 : a + 7, t : t + 3] = 0.0
         _translation_jacobian(x, a, out, t)
         SO3().plus_jacobian_columns(x, a + 3, out, t + 3)
 
@@ -97,7 +94,7 @@ def _local(x, y, a, out, t):
 
 @kernel
 def _translation_jacobian(x, a, out, t):
-    """∂(t + R V v)/∂v = R at δ = 0."""
+    """∂(t + R V v)/∂v = R at δ = 0, and the zeros beside and below it; the quaternion's block is SO3's."""
     n = x.shape[0]
     for task in numba.prange((n + TASK - 1) // TASK):
         for p in range(task * TASK, min(n, (task + 1) * TASK)):
@@ -105,6 +102,10 @@ def _translation_jacobian(x, a, out, t):
             for r in range(3):
                 for c in range(3):
                     out[p, a + r, t + c] = rotation[3 * r + c]
+                    out[p, a + r, t + 3 + c] = 0.0
+            for r in range(3, 7):
+                for c in range(3):
+                    out[p, a + r, t + c] = 0.0
 
 
 @kernel
