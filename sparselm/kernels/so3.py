@@ -85,8 +85,8 @@ def so3_exp(wx, wy, wz):
     """Return the unit quaternion Exp(w) of a rotation vector (radians)."""
     s = wx * wx + wy * wy + wz * wz
     if s < 0.25:
-        # In powers of h² = θ²/4: no square root, whose derivative is infinite at 0, and no sine for the small steps near
-        # a solver's end. The first terms left out are below 1e-17.
+        # In powers of h² = θ²/4: no square root, whose derivative is infinite at 0, and no sine for the small
+        # steps near a solver's end. The first terms left out are below 1e-17.
         u = 0.25 * s
         scale = 1.0 - u / 42.0 * (1.0 - u / 72.0 * (1.0 - u / 110.0 * (1.0 - u / 156.0)))
         scale = 0.5 * (1.0 - u / 6.0 * (1.0 - u / 20.0 * scale))
