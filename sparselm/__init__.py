@@ -6,6 +6,7 @@ State a :class:`Problem` (variables, residual groups), call :func:`solve`, read 
 """
 
 from sparselm.damping import Fixed, Marquardt, Nielsen
+from sparselm.driver import Analysis, analyze, solve
 from sparselm.errors import (
     FileFormatError,
     MissingDependencyError,
@@ -15,6 +16,8 @@ from sparselm.errors import (
     SolverError,
     SparselmError,
 )
+from sparselm.linear_solvers.cholmod import Cholmod
+from sparselm.linear_solvers.superlu import SuperLU
 from sparselm.losses import (
     Arctan,
     Cauchy,
@@ -30,7 +33,7 @@ from sparselm.losses import (
 )
 from sparselm.manifolds import SE2, SE3, SO2, SO3, Euclidean, Product, Sphere
 from sparselm.problem import Problem, ResidualGroup, Variables
-from sparselm.residuals import Between, BetweenUncoupled, Landmark, Prior
+from sparselm.residuals import Between, BetweenUncoupled, Landmark, Prior, SnavelyReprojection
 from sparselm.result import Iteration, Result
 from sparselm.termination import Status
 
@@ -41,10 +44,12 @@ __all__ = [
     "SE3",
     "SO2",
     "SO3",
+    "Analysis",
     "Arctan",
     "Between",
     "BetweenUncoupled",
     "Cauchy",
+    "Cholmod",
     "Composed",
     "Euclidean",
     "FileFormatError",
@@ -65,14 +70,18 @@ __all__ = [
     "ResidualGroup",
     "Result",
     "Scaled",
+    "SnavelyReprojection",
     "SoftL1",
     "SolverError",
     "SparselmError",
     "Sphere",
     "Status",
+    "SuperLU",
     "Tolerant",
     "Trivial",
     "Tukey",
     "Variables",
     "Welsch",
+    "analyze",
+    "solve",
 ]
