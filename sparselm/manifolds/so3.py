@@ -22,8 +22,8 @@ class SO3(ColumnManifold):
     """Unit quaternions (x, y, z, w); q ⊞ δ = q·Exp(δ), local(p, q) = Log(p⁻¹·q), a rotation vector of length ≤ π.
 
     δ is in radians, in the rotated (body) frame. q and −q are the same rotation, and neither sign is preferred: a small
-    step gives a quaternion near the one it started from. Every retraction normalises, so that rounding does not build up
-    over iterations.
+    step gives a quaternion near the one it started from. Every retraction normalises: rounding does not build up over
+    iterations.
 
     References
     ----------
