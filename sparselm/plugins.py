@@ -36,6 +36,12 @@ def distribution(kind: str, name: str) -> str:
     return dist.name if dist is not None else "unknown"
 
 
+def registered_name(kind: str, class_name: str) -> str:
+    """The name under which a class is registered; the class's own name where it is not."""
+    found = [point.name for point in _points(kind) if point.attr.rpartition(".")[2] == class_name]
+    return min(found, default=class_name)
+
+
 def load(kind: str, name: str) -> Any:
     """The class registered under a name."""
     point = _find(kind, name)
