@@ -2,46 +2,95 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sparselm.result import Result
 
+_WIDTH = 100
+_INDENT = 14
+
+# Residual blocks named: the worst few tell outliers from a bad model.
+_NUM_WORST = 3
+
 
 def format_result(result: Result) -> str:
-    """The report: how it ended, what was solved and how, where the cost and the time are."""
-    times, sizes = result.times, result.sizes
-    change = result.initial_cost - result.final_cost
-    lines = [
-        f"{'usable' if result.success else 'NOT usable'}: {result.message}",
-        "",
-        f"  cost        {result.initial_cost:.6e} → {result.final_cost:.9e}   (½ Σ ρ(‖r‖²); change {change:.6e})",
-        f"  gradient    {result.gradient_max_norm:.3e} (largest component)",
-        f"  iterations  {result.num_iterations}: {result.num_accepted} accepted, {result.num_rejected} rejected, "
-        f"{result.num_invalid} invalid"
-        + (f"; {result.inner_iterations} inner iterations" if result.inner_iterations is not None else ""),
-        f"  problem     {sizes.num_residual_blocks:,} residual blocks ({sizes.num_residuals:,} residuals), "
-        f"{sizes.num_variable_blocks:,} free variable blocks ({sizes.num_parameters:,} parameters)",
-        f"  solver      {result.linear_solver}: {result.linear_solver_reason}",
-    ]
-    if result.linear_solver_facts:
-        lines.append(f"              {result.linear_solver_facts}")
-    lines.append(f"  damping     {result.damping};  threads {result.num_threads}")
-    lines.append(
-        f"  time        {times.total:.3f} s = analyze {times.analyze:.3f} + linearize {times.linearize:.3f} + linear "
-        f"solve {times.linear_solve:.3f} + evaluate {times.evaluate:.3f}"
-        + (f" + read {times.read:.3f}" if times.read else "")
-        + f" + other {times.other:.3f}"
-    )
-    if times.compile + times.load > 0.0005:
-        lines.append(f"              apart from that: compiling {times.compile:.2f} s, loading kernels {times.load:.2f} s")
-    if result.group_costs:
-        shares = ", ".join(f"{name} {cost:.6e}" for name, cost in result.group_costs.items())
-        lines.append(f"  cost by group  {shares}")
-    for position, block in enumerate(result.worst_blocks[:3]):
-        label = "  worst blocks  " if position == 0 else "                "
-        lines.append(f"{label} {block.group} {block.block}: {block.cost:.4g} ({block.operands})")
-    for text in {**result.initial_remarks, **result.remarks}:
-        before, after = result.initial_remarks.get(text, 0), result.remarks.get(text, 0)
-        lines.append(f"  note        {text}: {before} at the start, {after} at the end")
+    """The report: how it ended, what was solved and how, where cost and time are, what to do next."""
+    head = "usable solution" if result.success else "NO usable solution"
+    lines = [f"{head}: {result.status.message}", ""]
+    for label, texts in (
+        ("cost", _cost(result)),
+        ("gradient", [f"{result.gradient_max_norm:.3e} (largest component)"]),
+        ("iterations", [_iterations(result)]),
+        ("problem", [_problem(result)]),
+        ("solver", [f"{result.linear_solver} ({result.linear_solver_reason})", result.linear_solver_facts]),
+        ("damping", [f"{result.damping};  {_plural(result.num_threads, 'thread')}"]),
+        ("time", _times(result)),
+        ("worst blocks", _worst(result)),
+        ("notes", _remarks(result)),
+        ("next", [result.status.remedy]),
+    ):
+        lines += labelled(label, texts)
     return "\n".join(lines)
+
+
+def labelled(label: str, texts: list[str]) -> list[str]:
+    """Lines with a label in the margin of the first; long texts are wrapped, empty ones left out."""
+    wrapped = [line for text in texts if text for line in textwrap.wrap(text, _WIDTH - _INDENT, break_on_hyphens=False)]
+    margin = f"  {label}"
+    return [f"{margin if i == 0 else '':<{_INDENT}}  {line}" for i, line in enumerate(wrapped)]
+
+
+def _cost(result: Result) -> list[str]:
+    change = ""
+    if result.initial_cost > 0.0:
+        ratio = result.final_cost / result.initial_cost
+        change = f", {100.0 * (1.0 - ratio):.4g} % less" if ratio < 1.0 else ", no less"
+    texts = [f"{result.initial_cost:.9e} → {result.final_cost:.9e}   (½ Σ ρ(‖r‖²){change})"]
+    if len(result.group_costs) > 1:
+        texts.append("of which " + ", ".join(f"{name} {cost:.6e}" for name, cost in result.group_costs.items()))
+    return texts
+
+
+def _iterations(result: Result) -> str:
+    text = f"{result.num_iterations}: {result.num_accepted} accepted, {result.num_rejected} rejected"
+    if result.num_invalid:
+        text += f", {result.num_invalid} invalid"
+    if result.inner_iterations is not None:
+        text += f"; {result.inner_iterations:,} inner iterations of the linear solver"
+    return text
+
+
+def _problem(result: Result) -> str:
+    sizes = result.sizes
+    return (
+        f"{_plural(sizes.num_residual_blocks, 'residual block')} ({_plural(sizes.num_residuals, 'residual')}), "
+        f"{_plural(sizes.num_variable_blocks, 'free variable block')} ({_plural(sizes.num_parameters, 'parameter')})"
+    )
+
+
+def _times(result: Result) -> list[str]:
+    times = result.times
+    phases = ("read", "analyze", "linearize", "linear_solve", "evaluate", "other")
+    named = [(phase.replace("_", " "), getattr(times, phase)) for phase in phases]
+    shares = ", ".join(f"{name} {seconds:.3f}" for name, seconds in named if seconds or name != "read")
+    texts = [f"{times.total:.3f} s: {shares}"]
+    apart = (("compiling kernels", times.compile), ("loading kernels", times.load))
+    told = [f"{name} {seconds:.2f} s" for name, seconds in apart if seconds >= 0.005]
+    return [*texts, f"apart from that: {', '.join(told)}"] if told else texts
+
+
+def _worst(result: Result) -> list[str]:
+    return [f"{b.group} {b.block}: {b.cost:.4g} ({b.operands})" for b in result.worst_blocks[:_NUM_WORST]]
+
+
+def _remarks(result: Result) -> list[str]:
+    return [
+        f"{text}: {result.initial_remarks.get(text, 0):,} at the start, {result.remarks.get(text, 0):,} at the end"
+        for text in {**result.initial_remarks, **result.remarks}
+    ]
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,7 @@
+"""``python -m sparselm``: the command line."""
+
+import sys
+
+from sparselm.cli import main
+
+sys.exit(main())
