@@ -207,14 +207,16 @@ def _wrong_token(token: bytes, position: int, header: _Header) -> str | None:
             f"trailing data {excerpt(token)} after the last of {header.num_numbers} numbers; "
             "remove it or correct the counts of the header"
         )
-    where = _where(position, header)
+    wrong = wrong_number(token)
     if position < 4 * header.num_observations and position % 4 < 2:
         kind, count = (("camera", header.num_cameras), ("point", header.num_points))[position % 4]
-        if wrong_number(token) or not float(token).is_integer() or not 0 <= float(token) < count:
-            return f"{where}: expected a {kind} index from 0 to {count - 1}, got {excerpt(token)}; correct it"
+        if wrong is None and float(token).is_integer() and 0 <= float(token) < count:
+            return None
+        wrong = f"expected a {kind} index from 0 to {count - 1}, got {excerpt(token)}"
+    if wrong is None:
         return None
-    wrong = wrong_number(token)
-    return wrong and f"{where}: {wrong}; correct it or remove the {where.split()[0]}"
+    where = _where(position, header)
+    return f"{where}: {wrong}; correct it or remove the {where.split()[0]}"
 
 
 def _where(position: int, header: _Header) -> str:

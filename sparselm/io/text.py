@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import math
 import os
 import re
 import secrets
@@ -23,7 +24,7 @@ from sparselm.errors import FileFormatError
 Array = npt.NDArray[np.float64]
 PathLike: TypeAlias = str | os.PathLike[str]
 
-NPZ_MAGIC = b"PK"
+NPZ_MAGIC = b"PK\x03\x04"
 
 # Compression is told by content: files are renamed more often than they are recompressed.
 _DECOMPRESSORS: tuple[tuple[bytes, str, Any], ...] = (
@@ -137,7 +138,7 @@ def wrong_number(token: bytes) -> str | None:
         value = None
     if value is None or b"_" in token:
         return f"expected a number, got {excerpt(token)}"
-    return None if np.isfinite(value) else f"expected a finite number, got {excerpt(token)}"
+    return None if math.isfinite(value) else f"expected a finite number, got {excerpt(token)}"
 
 
 def parse_integer(token: bytes) -> int | None:
