@@ -198,7 +198,7 @@ def test_misuse_is_told_before_the_first_iteration():
         problem.add_variables("q", [[0.0, 0.0, 0.0, 0.0]], manifold=slm.SO3())
 
 
-@pytest.mark.parametrize("solver", [slm.DenseCholesky(), slm.SuperLU()])
+@pytest.mark.parametrize("solver", [slm.DenseCholesky(), slm.SuperLU()], ids=repr)
 def test_two_solves_at_once_in_two_threads_equal_each_alone(solver):
     problems = [rosenbrock_problem(200)[0], mixed_problem(np.random.default_rng(3))]
     alone = [slm.solve(p, linear_solver=solver, num_threads=1) for p in problems]

@@ -35,7 +35,7 @@ class Jacobi(AbstractLinearSolver):
 
 
 def street_problem(loss=None, information=None):
-    data = datasets.street(40, 8000, seed=3)
+    data = datasets.street(40, 8000, seed=3).data
     problem = slm.Problem()
     camera = problem.add_variables("camera", data.cameras)
     point = problem.add_variables("point", data.points)
