@@ -38,7 +38,7 @@ from sparselm._jit import TASK, kernel, scalar
 from sparselm.errors import ProblemError
 from sparselm.kernels.columns import NO_COLUMNS, NO_JACOBIAN, all_free, scatter_columns
 from sparselm.kernels.se2 import se2_between, se2_log, se2_right_jacobian_inverse
-from sparselm.kernels.se3 import se3_adjoint, se3_between, se3_inverse, se3_log, se3_right_jacobian_inverse
+from sparselm.kernels.se3 import se3_between, se3_log, se3_right_jacobian_inverse
 from sparselm.kernels.so3 import quat_to_matrix, so3_log, so3_right_jacobian_inverse
 from sparselm.manifolds.base import AbstractManifold
 from sparselm.manifolds.se2 import SE2
@@ -288,30 +288,48 @@ def _jacobian_se2(relative, error, coupled, block):
     x, y, angle = relative
     c, s = math.cos(angle), math.sin(angle)
     adjoint = (c, s, s * x - c * y, -s, c, c * x + s * y, 0.0, 0.0, 1.0)
-    _write3(block, 0, 0, -1.0, _multiply3(d, adjoint))
-    _write3(block, 0, 3, 1.0, d)
+    product = _multiply3(d, adjoint)
+    for k in range(9):
+        block[k // 3, k % 3] = -product[k]
+        block[k // 3, k % 3 + 3] = d[k]
 
 
 @scalar
 def _jacobian_se3(relative, error, tangent, coupled, block):
-    """Write [−D·Ad, D] (6 × 12) for D = [[a, b], [0, c]] and Ad(X_j⁻¹X_i) = [[R, S], [0, R]]."""
-    rotation, skewed = se3_adjoint(*se3_inverse(*relative))
+    """Write [−D·Ad, D] (6 × 12) for D = [[a, b], [0, c]].
+
+    With X_i⁻¹X_j = (R, t), Ad(X_j⁻¹X_i) = [[Rᵀ, −Rᵀ[t]×], [0, Rᵀ]], so that −D·Ad = −[[p, bRᵀ − p[t]×], [0, cRᵀ]] with
+    p = aRᵀ; for the full logarithm c = a.
+    """
+    x, y, z, qx, qy, qz, qw = relative
+    transposed = quat_to_matrix(-qx, -qy, -qz, qw)
     if coupled:
         a, b = se3_right_jacobian_inverse(*tangent)
         c = a
+        p = _multiply3(a, transposed)
+        q = p
     else:
         a = quat_to_matrix(error[3], error[4], error[5], error[6])
         b = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
         c = so3_right_jacobian_inverse(tangent[3], tangent[4], tangent[5])
-    zero = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    _write3(block, 0, 0, -1.0, _multiply3(a, rotation))
-    _write3(block, 0, 3, -1.0, _add3(_multiply3(a, skewed), _multiply3(b, rotation)))
-    _write3(block, 3, 0, 1.0, zero)
-    _write3(block, 3, 3, -1.0, _multiply3(c, rotation))
-    _write3(block, 0, 6, 1.0, a)
-    _write3(block, 0, 9, 1.0, b)
-    _write3(block, 3, 6, 1.0, zero)
-    _write3(block, 3, 9, 1.0, c)
+        p = _multiply3(a, transposed)
+        q = _multiply3(c, transposed)
+    e = _multiply3(b, transposed)
+    for k in range(9):
+        i, j = k // 3, k % 3
+        block[i, j] = -p[k]
+        block[i, j + 3] = -e[k]
+        block[i, j + 6] = a[k]
+        block[i, j + 9] = b[k]
+        block[i + 3, j] = 0.0
+        block[i + 3, j + 3] = -q[k]
+        block[i + 3, j + 6] = 0.0
+        block[i + 3, j + 9] = c[k]
+    for row in range(3):  # a row of p[t]× is the row × t
+        u, v, w = -block[row, 0], -block[row, 1], -block[row, 2]
+        block[row, 3] += v * z - w * y
+        block[row, 4] += w * x - u * z
+        block[row, 5] += u * y - v * x
 
 
 @scalar
@@ -328,25 +346,3 @@ def _multiply3(a, b):
         a[6] * b[1] + a[7] * b[4] + a[8] * b[7],
         a[6] * b[2] + a[7] * b[5] + a[8] * b[8],
     )
-
-
-@scalar
-def _add3(a, b):
-    return (
-        a[0] + b[0],
-        a[1] + b[1],
-        a[2] + b[2],
-        a[3] + b[3],
-        a[4] + b[4],
-        a[5] + b[5],
-        a[6] + b[6],
-        a[7] + b[7],
-        a[8] + b[8],
-    )
-
-
-@scalar
-def _write3(block, row, column, sign, matrix):
-    """Write sign·matrix, row-major 3 × 3, with its corner at (row, column)."""
-    for k in range(9):
-        block[row + k // 3, column + k % 3] = sign * matrix[k]
