@@ -41,7 +41,7 @@ class Console:
                     warnings.simplefilter("default", RuntimeWarning)
                     warnings.simplefilter("default", UserWarning)
                 warnings.simplefilter("always", FileWarning)
-                warnings.showwarning = self._show  # type: ignore[assignment]
+                warnings.showwarning = self._show
                 yield
         finally:
             logger.removeHandler(handler)

@@ -42,7 +42,7 @@ class ProblemFile:
 
     @property
     def format(self) -> str:
-        """"BAL" or "g2o"."""
+        """Either "BAL" or "g2o"."""
         from sparselm.io import PoseGraph
 
         return "g2o" if isinstance(self.data, PoseGraph) else "BAL"

@@ -90,7 +90,7 @@ def _pose_graph(file: ProblemFile, graph: PoseGraph, problem: Problem, start: St
     s = file_statistics(file)
     lines = [f"{file.path}: pose graph in SE({graph.world_dim}) (g2o)", ""]
     lines += labelled("poses", [f"{s['num_poses']:,}, ids {graph.ids[0]} to {graph.ids[-1]}"])
-    lines += labelled("edges", [f"{s['num_edges']:,}, of which {s['num_loop_closures']:,} are loop closures (|Δid| ≠ 1)"])
+    lines += labelled("edges", [f"{s['num_edges']:,}; {s['num_loop_closures']:,} of them loop closures (|Δid| ≠ 1)"])
     lines += labelled("", [f"edges of a pose: {_spread(s['edges_per_pose'])}"])
     if graph.landmarks is not None:
         lines += labelled("landmarks", [f"{s['num_landmarks']:,}, seen {s['num_sightings']:,} times"])

@@ -22,5 +22,5 @@ def run(arguments: argparse.Namespace) -> int:
         console.say(f"{kind.replace('_', ' ')}{f'  ({_HOW[kind]})' if kind in _HOW else ''}")
         for name in plugins.names(kind):
             console.say(f"  {name:<20}  {plugins.distribution(kind, name)}")
-    console.say("\nA package adds names through entry points in the groups sparselm.residuals, sparselm.damping and so on.")
+    console.say("\nA package adds names by entry points in the groups sparselm.residuals, sparselm.damping and so on.")
     return 0

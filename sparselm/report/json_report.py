@@ -28,7 +28,7 @@ def describe_result(result: Result) -> dict[str, Any]:
     Times are in seconds; ``compile`` and ``load`` (machine code of kernels) are apart from all others, which add up to
     ``total``. Iteration 0 is the start.
     """
-    return _finite(
+    content: dict[str, Any] = _finite(
         {
             "format_version": FORMAT_VERSION,
             "status": result.status.value,
@@ -61,6 +61,7 @@ def describe_result(result: Result) -> dict[str, Any]:
             "iterations": [asdict(item) for item in result.iterations],
         }
     )
+    return content
 
 
 def write_json(path: PathLike, content: Mapping[str, Any]) -> None:

@@ -9,11 +9,13 @@ from typing import TextIO
 
 from sparselm.result import Iteration
 
-_HEADER = f"{'iter':>4} {'cost':>14} {'decrease':>10} {'|gradient|':>10} {'|step|':>10} {'gain':>6} {'damping':>9} {'time':>8}"
+# Headings and widths of the columns; marks of a step follow without a heading.
+_COLUMNS = {"iter": 4, "cost": 14, "decrease": 10, "|gradient|": 10, "|step|": 10, "gain": 6, "damping": 9, "time": 8}
+_HEADER = " ".join(f"{heading:>{width}}" for heading, width in _COLUMNS.items())
 
 
 class ProgressTable:
-    """A callback for :func:`sparselm.solve` that prints a row for each step; a stream that fails ends only the printing.
+    """A callback for :func:`sparselm.solve` that prints a row for each step; where the stream fails, it falls silent.
 
     The damping is the strategy's own number (a radius, a λ). Steps that were not accepted are marked; ``cost`` is then
     still that of the point before.
@@ -45,23 +47,23 @@ def format_row(item: Iteration) -> str:
         marks.append("rejected")
     if item.inner_iterations is not None:
         marks.append(f"{item.inner_iterations} inner")
-    columns = (
-        f"{item.iteration:4d}",
-        f"{item.cost:14.8e}",
-        _number(item.cost_change, 10, ".2e"),
-        _number(item.gradient_max_norm, 10, ".2e"),
-        _number(item.step_norm, 10, ".2e"),
-        _number(item.gain_ratio, 6, ".3f" if abs(item.gain_ratio) < 10 else ".0e"),
-        _number(item.damping, 9, ".2e"),
-        f"{item.time:8.2f}",
-        "  " + ", ".join(marks),
+    cells = (
+        str(item.iteration),
+        _number(item.cost, ".8e"),
+        _number(item.cost_change, ".2e"),
+        _number(item.gradient_max_norm, ".2e"),
+        _number(item.step_norm, ".2e"),
+        _number(item.gain_ratio, ".3f" if abs(item.gain_ratio) < 10 else ".0e"),
+        _number(item.damping, ".2e"),
+        _number(item.time, ".2f"),
     )
-    return " ".join(columns).rstrip()
+    row = " ".join(f"{cell:>{width}}" for cell, width in zip(cells, _COLUMNS.values(), strict=True))
+    return f"{row}  {', '.join(marks)}".rstrip()
 
 
-def _number(value: float, width: int, form: str) -> str:
-    """Right-aligned; a number that does not exist is blank."""
-    return " " * width if math.isnan(value) else f"{value:{width}{form}}"
+def _number(value: float, form: str) -> str:
+    """A number that does not exist is blank."""
+    return "" if math.isnan(value) else f"{value:{form}}"
 
 
 class LogLines(logging.Handler):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sparselm.result import Result
 
-_WIDTH = 100
+_WIDTH = 104
 _INDENT = 14
 
 # Residual blocks named: the worst few tell outliers from a bad model.
@@ -66,7 +66,7 @@ def _problem(result: Result) -> str:
     sizes = result.sizes
     return (
         f"{_plural(sizes.num_residual_blocks, 'residual block')} ({_plural(sizes.num_residuals, 'residual')}), "
-        f"{_plural(sizes.num_variable_blocks, 'free variable block')} ({_plural(sizes.num_parameters, 'parameter')})"
+        f"{_plural(sizes.num_variable_blocks, 'variable block')} ({_plural(sizes.num_parameters, 'parameter')})"
     )
 
 
@@ -74,8 +74,8 @@ def _times(result: Result) -> list[str]:
     times = result.times
     phases = ("read", "analyze", "linearize", "linear_solve", "evaluate", "other")
     named = [(phase.replace("_", " "), getattr(times, phase)) for phase in phases]
-    shares = ", ".join(f"{name} {seconds:.3f}" for name, seconds in named if seconds or name != "read")
-    texts = [f"{times.total:.3f} s: {shares}"]
+    shares = ", ".join(f"{name} {seconds:.3g}" for name, seconds in named if seconds or name != "read")
+    texts = [f"{times.total:.3g} s: {shares}"]
     apart = (("compiling kernels", times.compile), ("loading kernels", times.load))
     told = [f"{name} {seconds:.2f} s" for name, seconds in apart if seconds >= 0.005]
     return [*texts, f"apart from that: {', '.join(told)}"] if told else texts
