@@ -18,7 +18,9 @@ INSTANCES = [residual for cls in REGISTERED for residual in cls.examples()]
 
 
 def test_all_residuals_are_registered():
-    assert {"Between", "BetweenUncoupled", "Landmark", "Prior"} <= {cls.__name__ for cls in REGISTERED}
+    assert {"Between", "BetweenUncoupled", "Landmark", "Prior", "SnavelyReprojection"} <= {
+        cls.__name__ for cls in REGISTERED
+    }
 
 
 @pytest.mark.parametrize("residual", INSTANCES, ids=repr)
