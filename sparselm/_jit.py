@@ -21,7 +21,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 import numba.core.event as numba_event
@@ -34,29 +34,29 @@ FASTMATH = {"contract", "reassoc", "arcp", "nsz"}
 TASK = 256
 
 logger = logging.getLogger("sparselm")
-_F = TypeVar("_F", bound=Callable[..., Any])
+Function = Callable[..., Any]
 
 
-def scalar(function: _F) -> _F:
+def scalar(function: Function) -> Function:
     """Compile a helper that kernels call with scalars or small arrays."""
-    jitted: _F = numba.njit(function, fastmath=FASTMATH, error_model="numpy")
+    jitted: Function = numba.njit(function, fastmath=FASTMATH, error_model="numpy")
     return jitted
 
 
-def kernel(function: _F) -> _F:
+def kernel(function: Function) -> Function:
     """Compile a parallel kernel (``prange`` inside) with an on-disk cache."""
-    return Kernel(function, parallel=True)  # type: ignore[return-value]
+    return Kernel(function, parallel=True)
 
 
-def serial_kernel(function: _F) -> _F:
+def serial_kernel(function: Function) -> Function:
     """Compile a kernel without parallel loops with an on-disk cache; it releases the GIL."""
-    return Kernel(function, parallel=False)  # type: ignore[return-value]
+    return Kernel(function, parallel=False)
 
 
 class Kernel:
     """A compiled array function; calls are serialised where numba's threading layer cannot take concurrent ones."""
 
-    def __init__(self, function: Callable[..., Any], parallel: bool) -> None:
+    def __init__(self, function: Function, parallel: bool) -> None:
         functools.update_wrapper(self, function)
         self._function = function
         self._parallel = parallel
@@ -160,7 +160,7 @@ def _layer_is_threadsafe() -> bool:
 class _SourceTreeCache(FunctionCache):  # type: ignore[misc]
     """numba's function cache, stamped with all the sources a kernel is made of; a full or read-only disk is no error."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Function) -> None:
         super().__init__(function)
         self._cache_file = IndexDataCacheFile(
             cache_path=self._cache_path,

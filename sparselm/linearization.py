@@ -316,7 +316,8 @@ class Evaluator:
     def _batch_costs(self, batch: _Batch) -> Array:
         if batch.loss is not None:
             return 0.5 * self._apply_loss(batch.loss, batch.trial_r)[1][:, 0]
-        return 0.5 * np.einsum("ij,ij->i", batch.trial_r, batch.trial_r)
+        costs: Array = 0.5 * np.einsum("ij,ij->i", batch.trial_r, batch.trial_r)
+        return costs
 
     def remarks(self) -> dict[str, int]:
         """Counts of what residuals find legal but worth telling at the current point."""

@@ -89,7 +89,7 @@ class Variables:
             selected = np.arange(len(self))[rows]
         except IndexError as error:
             raise ProblemError(f"variables {self.name!r} has {len(self)} rows: {error}") from None
-        mask[np.ix_(np.atleast_1d(selected), chosen)] = value
+        mask[np.atleast_1d(selected)[:, None], np.array(chosen, dtype=np.intp)] = value
         self._fixed = mask if mask.any() else None
 
     def __len__(self) -> int:

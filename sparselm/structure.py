@@ -8,6 +8,7 @@ which residual kernels write in place.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -199,7 +200,9 @@ class Structure:
     def indptr(self) -> npt.NDArray[np.int32] | npt.NDArray[np.int64]:
         """CSR row pointers of J, ``(num_rows + 1,)``."""
         lengths = np.concatenate([np.full(s.num_blocks * s.dim, s.width, dtype=self.index_dtype) for s in self.spans])
-        return np.append(0, np.cumsum(lengths)).astype(self.index_dtype)
+        indptr = np.zeros(self.num_rows + 1, dtype=self.index_dtype)
+        np.cumsum(lengths, out=indptr[1:])
+        return indptr
 
     @functools.cached_property
     def indices(self) -> npt.NDArray[np.int32] | npt.NDArray[np.int64]:
@@ -219,7 +222,7 @@ class Structure:
         """True where the columns of every row of J are strictly increasing, so that it is canonical CSR as it stands."""
         for span in self.spans:
             present = [o for o in span.operands if o.width]
-            for left, right in zip(present, present[1:], strict=False):
+            for left, right in itertools.pairwise(present):
                 if not (left.layout.column[left.index] < right.layout.column[right.index]).all():
                     return False
         return True

@@ -144,7 +144,8 @@ def test_data_weights_masks_and_starts_change_without_a_new_analysis():
     a.free([1])
     with pytest.raises(slm.ProblemError, match=r"'a': row 1 was held.*keep_held_columns"):
         slm.solve(problem, analysis=analysis)
-    problem.add_residuals(LinearBlocks(2, (3, 2)), a[[0]], problem.variables[1][[1]], data=(np.ones((1, 2, 5)), np.ones((1, 2))))
+    more = (np.ones((1, 2, 5)), np.ones((1, 2)))
+    problem.add_residuals(LinearBlocks(2, (3, 2)), a[[0]], problem.variables[1][[1]], data=more)
     with pytest.raises(slm.ProblemError, match="analyze again"):
         slm.solve(problem, analysis=analysis)
 

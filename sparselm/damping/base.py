@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -67,7 +67,7 @@ class Trial:
     delta: Array
     predicted: float
     state: Any
-    facts: SolveFacts = SolveFacts()
+    facts: SolveFacts = field(default_factory=SolveFacts)
     failed: ClassVar[Literal[False]] = False
 
 

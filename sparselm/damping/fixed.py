@@ -6,7 +6,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sparselm.damping.base import MAX_DIAGONAL, MIN_DIAGONAL, AbstractDamping, Model, StepFailure, StepVectors, Trial, damped_step
+from sparselm.damping.base import (
+    MAX_DIAGONAL,
+    MIN_DIAGONAL,
+    AbstractDamping,
+    Model,
+    StepFailure,
+    StepVectors,
+    Trial,
+    damped_step,
+)
 from sparselm.errors import SolverError
 
 

@@ -7,7 +7,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from sparselm.damping.base import MAX_DIAGONAL, MIN_DIAGONAL, AbstractDamping, Model, StepFailure, StepVectors, Trial, damped_step
+from sparselm.damping.base import (
+    MAX_DIAGONAL,
+    MIN_DIAGONAL,
+    AbstractDamping,
+    Model,
+    StepFailure,
+    StepVectors,
+    Trial,
+    damped_step,
+)
 
 Array = npt.NDArray[np.float64]
 

@@ -67,7 +67,7 @@ class AbstractResidual(ABC):
         """Numbers to keep per row of each operand's variables, computed once per point; 0 where there are none."""
         return (0,) * len(self.manifolds)
 
-    def prepare(self, operand: int, values: Array, out: Array) -> None:
+    def prepare(self, operand: int, values: Array, out: Array) -> None:  # noqa: B027  (nothing is prepared by default)
         """Write what every block of a row needs (a rotation matrix per camera, say); out ``(num_rows, prepared_dim)``."""
 
     @abstractmethod

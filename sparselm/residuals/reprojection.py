@@ -1,4 +1,5 @@
 """Reprojection error of a point in a camera: Snavely's model of the BAL files."""
+# mypy: allow-untyped-defs
 
 from __future__ import annotations
 
