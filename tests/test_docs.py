@@ -1,0 +1,56 @@
+"""The code blocks of README.md and docs/: what is shown there runs."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")] + sorted((ROOT / "docs").glob("*.md"))
+
+_FENCE = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def _blocks(page: Path, language: str) -> list[tuple[int, str]]:
+    """Line number and text of each fenced block in a language."""
+    text = page.read_text(encoding="utf-8")
+    return [(text.count("\n", 0, m.start()) + 2, m[2]) for m in _FENCE.finditer(text) if m[1] == language]
+
+
+def _pages_with(language: str) -> list[Path]:
+    return [page for page in PAGES if _blocks(page, language)]
+
+
+@pytest.mark.parametrize("page", _pages_with("python"), ids=lambda page: page.stem)
+def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of a page run one after the other in one namespace, as a reader would type them in.
+
+    They stand in a file at their lines in the page, so that a traceback points there, and so that kernels can be cached.
+    """
+    lines: list[str] = []
+    for number, block in _blocks(page, "python"):
+        lines += [""] * (number - 1 - len(lines)) + block.splitlines()
+    script = tmp_path / f"{page.stem}_snippets.py"
+    script.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    runpy.run_path(str(script), run_name=script.stem)
+
+
+@pytest.mark.parametrize("page", _pages_with("toml"), ids=lambda page: page.stem)
+def test_toml_blocks_parse(page: Path) -> None:
+    from sparselm.plugins import KINDS
+
+    for _, block in _blocks(page, "toml"):
+        groups = tomllib.loads(block)["project"]["entry-points"]
+        assert all(group.removeprefix("sparselm.") in KINDS for group in groups)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
