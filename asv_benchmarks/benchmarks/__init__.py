@@ -1,0 +1,1 @@
+"""Benchmarks of sparselm, run by asv; see the README beside this folder."""
