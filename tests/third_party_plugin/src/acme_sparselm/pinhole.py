@@ -49,10 +49,10 @@ class PinholeReprojection(AbstractResidual):
         by_P[:, 0, 0] = by_P[:, 1, 1] = -focal / depth
         by_P[:, :, 2] = (focal / depth**2)[:, None] * P[:, :2]
         whole = np.zeros((len(P), 2, 12))
-        whole[:, :, 0:3] = -by_P @ _skew(rotated) @ _left_jacobian(camera[:, :3])
+        whole[:, :, 0:3] = -_product(_product(by_P, _skew(rotated)), _left_jacobian(camera[:, :3]))
         whole[:, :, 3:6] = by_P
         whole[:, :, 6] = -P[:, :2] / depth[:, None]
-        whole[:, :, 9:12] = by_P @ Rotation.from_rotvec(camera[:, :3]).as_matrix()
+        whole[:, :, 9:12] = _product(by_P, Rotation.from_rotvec(camera[:, :3]).as_matrix())
         J[:, :, columns[columns >= 0]] = whole[:, :, columns >= 0]
 
     def random_operands(self, rng: np.random.Generator, n: int) -> tuple[np.ndarray, ...]:
@@ -68,7 +68,7 @@ class PinholeReprojection(AbstractResidual):
 def _in_camera(blocks: Sequence[OperandBlocks]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cameras, R X and R X + t of each block."""
     cameras, points = (block.values[block.index] for block in blocks)
-    rotated = Rotation.from_rotvec(cameras[:, :3]).apply(points)
+    rotated = _product(Rotation.from_rotvec(cameras[:, :3]).as_matrix(), points[:, :, None])[:, :, 0]
     return cameras, rotated, rotated + cameras[:, 3:6]
 
 
@@ -85,4 +85,9 @@ def _left_jacobian(omega: np.ndarray) -> np.ndarray:
     b = np.where(theta < 1e-3, 0.5 - theta**2 / 24, (1 - np.cos(safe)) / safe**2)
     c = np.where(theta < 1e-3, 1 / 6 - theta**2 / 120, (safe - np.sin(safe)) / safe**3)
     cross = _skew(omega)
-    return np.eye(3) + b[:, None, None] * cross + c[:, None, None] * (cross @ cross)
+    return np.eye(3) + b[:, None, None] * cross + c[:, None, None] * _product(cross, cross)
+
+
+def _product(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """Matrix products, block by block, with the same rounding for one block as for many (unlike ``A @ B``)."""
+    return A[:, :, 0, None] * B[:, None, 0] + A[:, :, 1, None] * B[:, None, 1] + A[:, :, 2, None] * B[:, None, 2]
