@@ -60,15 +60,24 @@ class RightHandSide:
 
 
 class DampedLeastSquares:
-    """A and its adjoint on buffers made once; one for each plan."""
+    """A and its adjoint on buffers made once; one for each plan.
+
+    Attributes
+    ----------
+    scale, root : (num_columns,)
+        Diagonals of S and √D S.
+    held : (num_columns,) bool
+        Where D = +∞.
+    """
 
     def __init__(self, structure: Structure) -> None:
         m, n = structure.num_rows, structure.num_columns
         self.num_rows, self.num_columns = m, n
         self.shape = (m + n, n)
         self.linearization: Linearization | None = None
-        self._scale: Array = np.zeros(n)
-        self._root: Array = np.zeros(n)
+        self.scale: Array = np.zeros(n)
+        self.root: Array = np.zeros(n)
+        self.held = np.zeros(n, dtype=bool)
         self._column: Array = np.zeros(n)
         self._product: Array = np.zeros(m + n)
         self._c: Array = np.zeros(m + n)
@@ -78,28 +87,26 @@ class DampedLeastSquares:
         """Take in D; False where the diagonal of JᵀJ + D is not finite but for held components."""
         lin = self.linearization
         assert lin is not None
-        np.add(lin.diagonal, damping, out=self._scale)
-        held = np.isinf(damping)
-        if not np.isfinite(self._scale, where=~held, out=np.ones_like(held)).all():
+        np.isinf(damping, out=self.held)
+        np.copyto(self.root, damping)
+        self.root[self.held] = 0.0
+        np.add(lin.diagonal, self.root, out=self.scale)
+        if not np.isfinite(self.scale.sum()):
             return False
-        idle = held | (self._scale == 0.0)
-        self._scale[idle] = 1.0
-        np.sqrt(self._scale, out=self._scale)
-        np.reciprocal(self._scale, out=self._scale)
-        self._scale[idle] = 0.0
-        self._root[:] = damping
-        self._root[held] = 0.0
-        np.sqrt(self._root, out=self._root)
-        self._root *= self._scale
+        self.scale[self.held | (self.scale == 0.0)] = np.inf
+        np.sqrt(self.scale, out=self.scale)
+        np.reciprocal(self.scale, out=self.scale)
+        np.sqrt(self.root, out=self.root)
+        self.root *= self.scale
         return True
 
     def multiply(self, y: Array) -> Array:
         """A y, in a buffer that the next call overwrites."""
         assert self.linearization is not None
         y = y.ravel()
-        np.multiply(self._scale, y, out=self._column)
+        np.multiply(self.scale, y, out=self._column)
         self.linearization.jvp(self._column, self._product[: self.num_rows])
-        np.multiply(self._root, y, out=self._product[self.num_rows :])
+        np.multiply(self.root, y, out=self._product[self.num_rows :])
         return self._product
 
     def adjoint(self, u: Array) -> Array:
@@ -108,8 +115,8 @@ class DampedLeastSquares:
         u = np.ascontiguousarray(u).ravel()
         out = np.empty(self.num_columns)
         self.linearization.vjp(u[: self.num_rows], out)
-        out *= self._scale
-        np.multiply(self._root, u[self.num_rows :], out=self._column)
+        out *= self.scale
+        np.multiply(self.root, u[self.num_rows :], out=self._column)
         out += self._column
         return out
 
@@ -122,9 +129,9 @@ class DampedLeastSquares:
         lin = self.linearization
         assert lin is not None
         np.add(rhs, lin.gradient, out=self._column)
-        self._column *= self._scale
+        self._column *= self.scale
         least_squares = not self._column.any()
-        np.multiply(rhs, self._scale, out=self._column)
+        np.multiply(rhs, self.scale, out=self._column)
         norm = float(np.sqrt(self._column @ self._column))
         np.negative(lin.residual, out=self._c[: self.num_rows])
         self._c[self.num_rows :] = 0.0
@@ -134,13 +141,13 @@ class DampedLeastSquares:
         """c − A y₀ and y₀ for a guess x₀ = S y₀; c and None without one."""
         if guess is None:
             return c, None
-        start = np.divide(guess, self._scale, out=np.zeros(self.num_columns), where=self._scale > 0.0)
+        start = np.divide(guess, self.scale, out=np.zeros(self.num_columns), where=self.scale > 0.0)
         c -= self.multiply(start)
         return c, start
 
     def unscale(self, y: Array, out: Array) -> None:
         """Write x = S y."""
-        np.multiply(self._scale, y, out=out)
+        np.multiply(self.scale, y, out=out)
 
     def conjugate_gradients(
         self, rhs: Array, tolerance: float, max_iterations: int, guess: Array | None
@@ -153,7 +160,7 @@ class DampedLeastSquares:
             count += 1
 
         start = None if guess is None else self.shift(self._c, guess)[1]
-        b = rhs * self._scale
+        b = rhs * self.scale
         operator = LinearOperator((self.num_columns,) * 2, matvec=self.normal_product, dtype=np.float64)
         y, _ = cg(operator, b, x0=start, rtol=tolerance, atol=0.0, maxiter=max_iterations, callback=step)
         return y, count, float(np.linalg.norm(b - self.normal_product(y)))

@@ -331,7 +331,7 @@ class NormalEquations:
         if self._packed:
             hold_components(self.indptr, self.indices, self._held, self.values)
             return
-        matrix = self.values.reshape(self.size, self.size)
+        matrix = self.dense()
         matrix[self._held, :] = 0.0
         matrix[:, self._held] = 0.0
         self.values[self.diagonal_index[self._held]] = 1.0
@@ -358,3 +358,7 @@ class NormalEquations:
         matrix.has_sorted_indices = True
         matrix.has_canonical_format = True
         return matrix
+
+    def dense(self) -> Array:
+        """The dense matrix, of which only the lower triangle is written, on the live buffer."""
+        return self.values.reshape(self.size, self.size).T
