@@ -7,11 +7,11 @@ from pathlib import Path
 # the commit under test, is the one that is imported.
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-import problems  # noqa: E402
-import sparselm as slm  # noqa: E402
-from sparselm.linearization import Evaluator  # noqa: E402
-from sparselm.plugins import create  # noqa: E402
-from sparselm.structure import Structure  # noqa: E402
+import problems
+import sparselm as slm
+from sparselm.linearization import Evaluator
+from sparselm.plugins import create
+from sparselm.structure import Structure
 
 SOLVERS = ["cholmod", "superlu", "lsmr"]
 
