@@ -69,7 +69,7 @@ def tell(sizes, rounds, arguments):
         sys.exit("the costs differ: not the same problem")
     for name, side in (("sparselm", ours), (f"Ceres (pycolmap {peer[0]['version']})", peer)):
         turns = [1e3 * turn["seconds"] for turn in side]
-        print(f"{name}: {min(turns):.3f} ms an evaluation in the best of {len(turns)} turns, {median(turns):.3f} ms in the median")
+        print(f"{name}: {min(turns):.3f} ms an evaluation (best of {len(turns)} turns), {median(turns):.3f} ms (median)")
     print(f"the fastest single evaluation of sparselm: {1e3 * min(turn['fastest'] for turn in ours):.3f} ms")
     ratios = [pick(o["seconds"] for o in ours) / pick(p["seconds"] for p in peer) for pick in (min, median)]
     print(f"ratio sparselm / Ceres: {ratios[0]:.3f} (best), {ratios[1]:.3f} (medians)")
