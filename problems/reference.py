@@ -24,6 +24,7 @@ from sparselm.io.pose_graph import PoseGraph
 Array = npt.NDArray[np.float64]
 
 _STEP = 1e-6
+_LAST_DIGIT = 1e-12
 
 
 @dataclass
@@ -57,7 +58,7 @@ def minimize(unknowns: list[Unknowns], terms: list[Term], iterations: int = 300,
             old = [unknown.values for unknown in unknowns]
             _move(unknowns, -factor.solve(g))
             trial = _cost(unknowns, terms)
-            if trial <= cost:
+            if trial <= cost * (1.0 + _LAST_DIGIT):
                 break
             for unknown, values in zip(unknowns, old, strict=True):
                 unknown.values = values
@@ -67,9 +68,9 @@ def minimize(unknowns: list[Unknowns], terms: list[Term], iterations: int = 300,
         if not quiet:
             print(f"{iteration:4d} {cost:.12g} -> {trial:.12g}  damping {damping:.1e}  |g| {np.abs(g).max():.2e}")
         damping = max(damping / 10.0, 1e-12)
-        quiet_steps = quiet_steps + 1 if cost - trial <= 1e-12 * cost else 0
-        cost = trial
-        if quiet_steps == 5:
+        quiet_steps = quiet_steps + 1 if cost - trial <= _LAST_DIGIT * cost else 0
+        cost = min(cost, trial)
+        if quiet_steps == 3:
             return cost
     return cost
 

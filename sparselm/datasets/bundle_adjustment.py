@@ -86,7 +86,7 @@ def street(
     Parameters
     ----------
     num_cameras, num_points : int
-        At least 2 and 40.
+        At least 4 and 40.
     seed : int
         The same arguments give the same arrays, bit for bit.
     exponent : float
@@ -119,8 +119,8 @@ def street(
     >>> bool((np.bincount(scene.data.point_index) >= 2).all())
     True
     """
-    if num_cameras < 2 or num_points < 40:
-        raise ProblemError(f"street: {num_cameras} cameras and {num_points} points, expected at least 2 and 40")
+    if num_cameras < 4 or num_points < 40:
+        raise ProblemError(f"street: {num_cameras} cameras and {num_points} points, expected at least 4 and 40")
     if not 0.0 <= outliers <= 1.0 or laps < 1 or max_track < 2:
         raise ProblemError(f"street: outliers={outliers}, laps={laps}, max_track={max_track}; expected 0 … 1, ≥ 1, ≥ 2")
     rng = np.random.default_rng(seed)
