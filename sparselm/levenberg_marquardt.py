@@ -29,7 +29,7 @@ def levenberg_marquardt(
     model.start()
     state = damping.start(model)
     recorder.start(model.cost, model.gradient_max_norm(), damping.value(state))
-    status = stopping.at_start(model.gradient_max_norm())
+    status = recorder.verdict or stopping.at_start(model.gradient_max_norm())
     while status is None:
         step = damping.step(model, state)
         outcome = model.try_step(step)

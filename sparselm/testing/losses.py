@@ -1,4 +1,4 @@
-"""Checks of a plug-in against the contract of its kind, for this package's own tests and for authors of plug-ins."""
+"""The contract of losses as a check."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sparselm._check_manifold import check_manifold as check_manifold
-from sparselm._check_residual import check_residual as check_residual
 from sparselm.losses.base import AbstractLoss
 
 FloatArray = npt.NDArray[np.float64]
