@@ -16,7 +16,11 @@ from sparselm.errors import (
     SolverError,
     SparselmError,
 )
+from sparselm.linear_solvers.lsmr import LSMR
+from sparselm.linear_solvers.lsqr import LSQR
 from sparselm.linear_solvers.cholmod import Cholmod
+from sparselm.linear_solvers.dense_cholesky import DenseCholesky
+from sparselm.linear_solvers.dense_qr import DenseQR
 from sparselm.linear_solvers.superlu import SuperLU
 from sparselm.losses import (
     Arctan,
@@ -40,6 +44,8 @@ from sparselm.termination import Status
 __version__ = "0.1.0"
 
 __all__ = [
+    "LSMR",
+    "LSQR",
     "SE2",
     "SE3",
     "SO2",
@@ -51,6 +57,8 @@ __all__ = [
     "Cauchy",
     "Cholmod",
     "Composed",
+    "DenseCholesky",
+    "DenseQR",
     "Euclidean",
     "FileFormatError",
     "Fixed",
