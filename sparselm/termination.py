@@ -61,6 +61,11 @@ _MESSAGES = {
 }
 
 
+# Ceres gives up after 5: by then the default radius has only come down from 1e4 to 0.3, which a residual such as log x
+# survives but seldom. After 10 it is below 1e-12: what is still invalid then will stay so.
+MAX_CONSECUTIVE_INVALID_STEPS = 10
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """What a stopping rule looks at after a step."""
@@ -91,7 +96,7 @@ class Stopping:
     function_tolerance: float = 1e-6
     gradient_tolerance: float = 1e-10
     parameter_tolerance: float = 1e-8
-    max_consecutive_invalid_steps: int = 5
+    max_consecutive_invalid_steps: int = MAX_CONSECUTIVE_INVALID_STEPS
     interrupted: Callable[[], bool] = lambda: False
 
     def at_start(self, gradient_max_norm: float) -> Status | None:

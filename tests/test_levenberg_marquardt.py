@@ -295,12 +295,12 @@ def test_a_solve_inside_a_spawned_process_works(tmp_path):
 
 def test_ctrl_c_ends_with_the_best_iterate_and_a_second_one_raises():
     def press(item):
-        if item.iteration == 2:
+        if item.iteration == 6:
             os.kill(os.getpid(), signal.SIGINT)
 
     result = slm.solve(rosenbrock_problem()[0], callback=press)
     assert result.status is slm.Status.INTERRUPTED
-    assert result.num_iterations == 2
+    assert result.num_iterations == 6
     assert result.final_cost < result.initial_cost
     assert result.success
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
