@@ -1,1 +1,33 @@
-"""To be described."""
+"""Solvers of (JᵀJ + D) x = b, one file each.
+
+===================  ==========================================================================================
+solver               use
+===================  ==========================================================================================
+``Cholmod``          sparse Cholesky, for most problems; needs scikit-sparse
+``SuperLU``          sparse LU, where CHOLMOD is not installed
+``DenseCholesky``    up to a few hundred columns, or where JᵀJ is full
+``DenseQR``          small and ill-conditioned problems: works on J, not on JᵀJ
+``LSMR``, ``LSQR``   where a factor does not fit into memory; only products with J and Jᵀ
+===================  ==========================================================================================
+"""
+
+from sparselm.linear_solvers.base import AbstractLinearSolver, Failure, Need, SolveFacts
+from sparselm.linear_solvers.cholmod import Cholmod
+from sparselm.linear_solvers.dense_cholesky import DenseCholesky
+from sparselm.linear_solvers.dense_qr import DenseQR
+from sparselm.linear_solvers.lsmr import LSMR
+from sparselm.linear_solvers.lsqr import LSQR
+from sparselm.linear_solvers.superlu import SuperLU
+
+__all__ = [
+    "LSMR",
+    "LSQR",
+    "AbstractLinearSolver",
+    "Cholmod",
+    "DenseCholesky",
+    "DenseQR",
+    "Failure",
+    "Need",
+    "SolveFacts",
+    "SuperLU",
+]

@@ -100,7 +100,8 @@ class DenseQR(AbstractLinearSolver):
 
     def describe(self, plan: DenseQRPlan) -> str:
         """Size."""
-        return f"dense QR, {plan.structure.num_rows} + {plan.structure.num_columns} rows, {plan.structure.num_columns} columns"
+        m, n = plan.structure.num_rows, plan.structure.num_columns
+        return f"dense QR, {m} + {n} rows, {n} columns"
 
 
 class DenseQRPlan:

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 
+from sparselm.gather import Gather, make_gather
 from sparselm.kernels.gather import counting_sort
 from sparselm.kernels.normal_equations import (
     LOWER,
@@ -31,7 +33,7 @@ from sparselm.kernels.normal_equations import (
     number_runs,
 )
 from sparselm.linearization import Linearization
-from sparselm.structure import Gather, Span, Structure, make_gather
+from sparselm.structure import Span, Structure
 
 Array = npt.NDArray[np.float64]
 IndexArray = npt.NDArray[np.int32]
@@ -248,7 +250,7 @@ class NormalEquations:
         # Entry (r, c) of a block below the diagonal: what stands above it in its column are the k − c entries of the
         # diagonal block and the blocks before it.
         own = column[sequence]
-        first = np.empty(len(rows), dtype=index_dtype)
+        first: npt.NDArray[Any] = np.empty(len(rows), dtype=index_dtype)
         first[sequence] = base[own] + k[own] + ends[:-1] - ends[column_ptr[own]]
         self._bind(pattern, base[:-1].astype(index_dtype), stride.astype(index_dtype), first, column)
         self.diagonal_index = np.repeat(base[:-1], sizes) + within * np.repeat(stride, sizes) - within * (within - 1) // 2
