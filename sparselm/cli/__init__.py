@@ -28,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         status = _run(argv)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is None where the caller closed it
+            sys.stdout.flush()
     except KeyboardInterrupt:
         _complain("interrupted")
         return INTERRUPTED
@@ -79,6 +80,8 @@ def _complain(message: str) -> None:
 def _disconnect_if_broken(stream: TextIO) -> None:
     try:
         stream.flush()
+    except AttributeError:
+        return
     except (OSError, ValueError):
         _disconnect(stream)
 

@@ -60,7 +60,11 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError("; ".join(errors))
     if interrupted() or result.status.value == "interrupted":
         return 130
-    return 0 if result.success else 1
+    if result.success:
+        return 0
+    if arguments.quiet:
+        print(f"sparselm: no usable solution: {result.message}", file=sys.stderr)
+    return 1
 
 
 def choose_parts(arguments: argparse.Namespace) -> Parts:

@@ -1,5 +1,6 @@
 """``sparselm info``, ``demo``, ``plugins`` and ``--version``, and how quickly they start."""
 
+import json
 import subprocess
 import sys
 
@@ -102,6 +103,17 @@ def test_version_and_help(command):
 def test_as_a_module():
     done = subprocess.run([sys.executable, "-m", "sparselm", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("sparselm ")
+
+
+def test_second_run_compiles_nothing(start, scene_file, tmp_path):
+    for _ in range(2):
+        process = start("solve", scene_file, "--max-iterations", "2", "--report", tmp_path / "r.json")
+        out, err = process.communicate(timeout=300)
+        assert (process.returncode, err) == (0, "")
+    time = json.loads((tmp_path / "r.json").read_text())["time"]
+    assert time["compile"] == 0
+    assert time["load"] > 0
+    assert "compiling" not in out
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["plugins"]])

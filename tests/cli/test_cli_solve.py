@@ -45,8 +45,11 @@ def test_quiet(command, scene_file, tmp_path):
     assert (tmp_path / "o.txt").exists() and (tmp_path / "r.json").exists()
 
 
-def test_quiet_tells_errors(command, tmp_path):
+def test_quiet_tells_errors(command, scene_file, tmp_path):
     assert command("solve", tmp_path / "absent.txt", "--quiet").refused()
+    done = command("solve", scene_file, "--quiet", "--max-iterations", "0")
+    assert (done.status, done.out) == (1, "")
+    assert done.err.startswith("sparselm: no usable solution: max_iterations reached")
 
 
 def test_report_as_json(command, scene_file, tmp_path):
