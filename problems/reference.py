@@ -1,4 +1,4 @@
-"""A slow solver that shares nothing with the package: NumPy residuals, central differences, SuperLU.
+"""A slow solver that shares nothing with the package: NumPy residuals, central differences, SciPy's factorisations.
 
 ``python -m problems.reference [name …]`` recomputes the optima that bundle_adjustment.py and pose_graphs.py store for
 synthetic problems. Damping is Marquardt's (λ diag JᵀJ, down by 10 after a good step, up by 10 after a bad one),
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
+from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse.linalg import splu
 from scipy.spatial.transform import Rotation
 
@@ -45,7 +46,30 @@ class Term:
     operands: Sequence[tuple[int, npt.NDArray[np.integer]]]
 
 
-def minimize(unknowns: list[Unknowns], terms: list[Term], iterations: int = 300, quiet: bool = True) -> float:
+def solve_sparse(H: sp.csc_array, g: Array) -> Array:
+    solution: Array = splu(H, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}).solve(g)
+    return solution
+
+
+def solve_eliminating_points(H: sp.csc_array, g: Array, num_kept: int) -> Array:
+    """With 3 × 3 blocks on the diagonal after ``num_kept`` columns: a dense Schur complement."""
+    A, B = H[:num_kept, :num_kept], H[:num_kept, num_kept:]
+    inverses = np.linalg.inv(H[num_kept:, num_kept:].tobsr((3, 3)).data)
+    count = len(inverses)
+    C_inverse = sp.bsr_array((inverses, np.arange(count), np.arange(count + 1))).tocsr()
+    BC = B @ C_inverse
+    S = cho_factor((A - BC @ B.T).toarray(), overwrite_a=True)
+    kept = cho_solve(S, g[:num_kept] - BC @ g[num_kept:])
+    return np.concatenate([kept, C_inverse @ (g[num_kept:] - B.T @ kept)])
+
+
+def minimize(
+    unknowns: list[Unknowns],
+    terms: list[Term],
+    solve: Callable[[sp.csc_array, Array], Array] = solve_sparse,
+    iterations: int = 300,
+    quiet: bool = True,
+) -> float:
     """Minimise ½ Σ r²; the unknowns' values end at the minimum."""
     damping = 1e-3
     cost = _cost(unknowns, terms)
@@ -54,9 +78,8 @@ def minimize(unknowns: list[Unknowns], terms: list[Term], iterations: int = 300,
         H, g = _normal_equations(unknowns, terms)
         while True:
             damped = H + sp.diags_array(damping * np.maximum(H.diagonal(), 1e-12))
-            factor = splu(damped.tocsc(), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
             old = [unknown.values for unknown in unknowns]
-            _move(unknowns, -factor.solve(g))
+            _move(unknowns, -solve(damped.tocsc(), g))
             trial = _cost(unknowns, terms)
             if trial <= cost * (1.0 + _LAST_DIGIT):
                 break
@@ -154,7 +177,10 @@ def bundle_adjustment_optimum(data: BundleAdjustmentData, quiet: bool = True) ->
     def reprojection(cameras: Array, points: Array) -> Array:
         return project(cameras, points, block, block) - data.pixels
 
-    return minimize(unknowns, [Term(reprojection, [(0, data.camera_index), (1, data.point_index)])], quiet=quiet)
+    def solve(H: sp.csc_array, g: Array) -> Array:
+        return solve_eliminating_points(H, g, 9 * n)
+
+    return minimize(unknowns, [Term(reprojection, [(0, data.camera_index), (1, data.point_index)])], solve, quiet=quiet)
 
 
 # -- pose graphs ----------------------------------------
@@ -172,7 +198,8 @@ def pose_graph_optimum(graph: PoseGraph, uncoupled: bool = False, quiet: bool = 
         return np.einsum("nij,nj->ni", W, between(x, y, graph.measured, uncoupled))
 
     unknowns = Unknowns(graph.poses.copy(), 3 if plane else 6, np.add if plane else _retract_se3, held)
-    return minimize([unknowns], [Term(residual, [(0, graph.edges[:, 0]), (0, graph.edges[:, 1])])], quiet=quiet)
+    terms = [Term(residual, [(0, graph.edges[:, 0]), (0, graph.edges[:, 1])])]
+    return minimize([unknowns], terms, quiet=quiet)
 
 
 def _between_se2(x: Array, y: Array, z: Array, uncoupled: bool) -> Array:
