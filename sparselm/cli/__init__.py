@@ -6,16 +6,12 @@ user gave is one line on the error stream. Each command's code, and all it needs
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TextIO
 
-from sparselm.cli.arguments import UsageError, make_parser
+from sparselm.cli.arguments import ExitStatus, UsageError, make_parser
 from sparselm.errors import SparselmError
-
-USABLE, NOT_USABLE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,24 +23,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         Arguments without the program's name; those of the process where None.
     """
     try:
-        status = _run(argv)
-        if sys.stdout is not None:  # it is None where the caller closed it
-            sys.stdout.flush()
+        return _run(argv)
     except KeyboardInterrupt:
         _complain("interrupted")
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output (head, less) has seen enough
-        _disconnect(sys.stdout)
-        return USABLE
+        return ExitStatus.INTERRUPTED
     except MemoryError as error:
         _complain(f"not enough memory{f' ({error})' if str(error) else ''}; use a smaller problem or a larger machine")
-        return BAD_INPUT
+        return ExitStatus.BAD_INPUT
     except (SparselmError, UsageError, OSError, UnicodeError) as error:
         _complain(_describe(error))
-        if isinstance(error, OSError):
-            _disconnect_if_broken(sys.stdout)
-        return BAD_INPUT
-    return status
+        return ExitStatus.BAD_INPUT
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -75,20 +63,3 @@ def _complain(message: str) -> None:
     prefix = "sparselm: " if line == "interrupted" else "sparselm: error: "
     with suppress(OSError, ValueError):
         print(f"{prefix}{line}", file=sys.stderr, flush=True)
-
-
-def _disconnect_if_broken(stream: TextIO) -> None:
-    try:
-        stream.flush()
-    except AttributeError:
-        return
-    except (OSError, ValueError):
-        _disconnect(stream)
-
-
-def _disconnect(stream: TextIO) -> None:
-    """Let what is still buffered go nowhere, so that the interpreter does not fail on it when it ends."""
-    with suppress(OSError, ValueError, AttributeError):
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, stream.fileno())
-        os.close(null)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
+from enum import IntEnum
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -18,6 +19,15 @@ _SOLVE_EPILOG = """examples:
 
 Ctrl-C ends a solve with its best iterate, which is written to --output and --report; a second Ctrl-C gives up at once.
 exit status: 0 usable solution, 1 none, 2 bad input or usage, 130 interrupted"""
+
+
+class ExitStatus(IntEnum):
+    """What the process says when it ends."""
+
+    USABLE = 0
+    NOT_USABLE = 1
+    BAD_INPUT = 2
+    INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 class UsageError(Exception):

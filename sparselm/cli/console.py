@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import TextIO
 
 from sparselm.errors import FileWarning
 from sparselm.report.progress import LogLines
@@ -15,15 +17,29 @@ from sparselm.report.progress import LogLines
 
 @dataclass
 class Console:
-    """Prints unless it is quiet, and remembers the warnings that were given."""
+    """Prints unless it is quiet, and remembers the warnings that were given.
+
+    An output stream that fails must not end a solve: it is noted, and told by :meth:`close` when the work is done.
+    """
 
     quiet: bool = False
     warnings: list[str] = field(default_factory=list)
+    failure: OSError | None = None
 
     def say(self, text: str = "") -> None:
         """A line on the output stream."""
-        if not self.quiet:
+        if self.quiet or self.failure is not None:
+            return
+        try:
             print(text, flush=True)
+        except OSError as error:
+            self.failure = error
+            disconnect(sys.stdout)
+
+    def close(self) -> None:
+        """Raise what kept lines from being printed, unless the reader (head, less) had simply seen enough."""
+        if self.failure is not None and not isinstance(self.failure, BrokenPipeError):
+            raise OSError(self.failure.errno, self.failure.strerror, "standard output")
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -53,3 +69,11 @@ class Console:
         if not self.quiet:
             with suppress(OSError, ValueError):
                 print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
+def disconnect(stream: TextIO) -> None:
+    """Let what is still buffered go nowhere, so that the interpreter does not fail on it when it ends."""
+    with suppress(OSError, ValueError, AttributeError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)

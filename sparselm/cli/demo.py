@@ -6,6 +6,7 @@ import argparse
 import math
 import sys
 
+from sparselm.cli.arguments import ExitStatus
 from sparselm.cli.console import Console
 from sparselm.cli.files import check_writable
 
@@ -19,6 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sparselm.driver import solve
     from sparselm.io import bal
     from sparselm.report.progress import ProgressTable
+    from sparselm.termination import Status
 
     console = Console()
     if arguments.save is not None:
@@ -45,9 +47,10 @@ def run(arguments: argparse.Namespace) -> int:
             f"the noise alone leaves {_PIXEL_NOISE * math.sqrt(freedom):.3f}."
         )
         console.say(_what_next(arguments.save))
-    if result.status.value == "interrupted":
-        return 130
-    return 0 if result.success else 1
+        console.close()
+    if result.status is Status.INTERRUPTED:
+        return ExitStatus.INTERRUPTED
+    return ExitStatus.USABLE if result.success else ExitStatus.NOT_USABLE
 
 
 def _what_next(saved: str | None) -> str:

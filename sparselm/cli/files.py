@@ -110,10 +110,12 @@ def read_file(path: str) -> ProblemFile:
 
 def check_writable(option: str, path: str) -> None:
     """Raise UsageError where a file could not be written; found out by writing beside it, for permissions can lie."""
-    target = Path(os.path.realpath(path))
     remedy = "name a file in a folder that can be written to"
-    if not path or target.is_dir():
-        raise UsageError(f"{option} {path or repr(path)}: this is a folder, expected a file; {remedy}")
+    if not path:
+        raise UsageError(f"{option}: the name is empty; {remedy}")
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise UsageError(f"{option} {path}: this is a folder, expected a file; {remedy}")
     if target.exists() and not target.is_file():  # a pipe or a terminal
         return
     if not target.parent.is_dir():

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sparselm.cli.arguments import ExitStatus
 from sparselm.cli.console import Console
 from sparselm.cli.files import ProblemFile, read_file
 from sparselm.cli.statistics import file_statistics, information_statistics, num_components
@@ -45,7 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
         for line in lines:
             console.say(line)
-    return 0
+        console.close()
+    return ExitStatus.USABLE
 
 
 def evaluate_start(problem: Problem) -> Start:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from sparselm import plugins
+from sparselm.cli.arguments import ExitStatus
 from sparselm.cli.console import Console
 
 _HOW = {
@@ -23,4 +24,5 @@ def run(arguments: argparse.Namespace) -> int:
         for name in plugins.names(kind):
             console.say(f"  {name:<20}  {plugins.distribution(kind, name)}")
     console.say("\nA package adds names by entry points in the groups sparselm.residuals, sparselm.damping and so on.")
-    return 0
+    console.close()
+    return ExitStatus.USABLE

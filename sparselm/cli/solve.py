@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sparselm import plugins
-from sparselm.cli.arguments import UsageError, parse_settings
+from sparselm.cli.arguments import ExitStatus, UsageError, parse_settings
 from sparselm.cli.console import Console
 from sparselm.cli.files import DEFAULT_RESIDUALS, ProblemFile, ReadClock, check_writable, read_file, write_or_rescue
 from sparselm.errors import NonFiniteStartError, SparselmError
 from sparselm.interrupt import deferred_interrupt
 from sparselm.report.progress import ProgressTable
 from sparselm.report.text import labelled
+from sparselm.termination import Status
 
 if TYPE_CHECKING:
     from sparselm.damping.base import AbstractDamping
@@ -58,13 +59,14 @@ def run(arguments: argparse.Namespace) -> int:
                 console.say(line)
         if errors:
             raise UsageError("; ".join(errors))
-    if interrupted() or result.status.value == "interrupted":
-        return 130
+        console.close()
+    if interrupted() or result.status is Status.INTERRUPTED:
+        return ExitStatus.INTERRUPTED
     if result.success:
-        return 0
+        return ExitStatus.USABLE
     if arguments.quiet:
         print(f"sparselm: no usable solution: {result.message}", file=sys.stderr)
-    return 1
+    return ExitStatus.NOT_USABLE
 
 
 def choose_parts(arguments: argparse.Namespace) -> Parts:

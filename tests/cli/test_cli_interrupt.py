@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -88,8 +91,6 @@ def test_second_interrupt_ends_at_once(start, scene_file, tmp_path, slow_damping
 
 
 def test_interrupt_while_reading(start, tmp_path):
-    import os
-
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     process = start("info", pipe)
@@ -116,3 +117,19 @@ def test_reader_that_leaves_early(start, scene_file, tmp_path):
     assert process.stderr.read() == ""
     assert output.exists() and json.loads((tmp_path / "r.json").read_text())["num_iterations"] == 100
     process.stdout = None
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_output_stream_that_is_full(scene_file, tmp_path):
+    output = tmp_path / "o.txt"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "sparselm", "solve", scene_file, "--output", output],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "sparselm: error: standard output: No space left on device\n"
+    assert len(read(output).cameras) == 6
