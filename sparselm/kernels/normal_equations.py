@@ -24,42 +24,57 @@ from sparselm._jit import kernel, scalar, serial_kernel
 PLAIN, LOWER, SYMMETRISED = 0, 1, 2
 
 
+@scalar
+def _add_block(S, ka, kb, first, stride, packed, mode, H):
+    """Add the product S ``(ka, kb)``, row by row in a vector, to its block of H."""
+    if mode != 0:
+        for c in range(ka):
+            target = first + c * stride - packed * (c * (c + 1) // 2)
+            for r in range(c, ka):
+                H[target + r] += S[r * kb + c] + (S[c * kb + r] if mode == 2 else 0.0)
+    elif stride < 0:
+        for r in range(ka):
+            target = first - r * stride - packed * (r * (r + 1) // 2)
+            for c in range(kb):
+                H[target + c] += S[r * kb + c]
+    else:
+        for c in range(kb):
+            target = first + c * stride - packed * (c * (c + 1) // 2)
+            for r in range(ka):
+                H[target + r] += S[r * kb + c]
+
+
+@serial_kernel
+def add_split_sums(split_row, split_ptr, partial, ka, kb, first, stride, packed, mode, H):
+    """Finish what ``accumulate_products`` left as partial sums, in their order."""
+    total = np.empty(ka * kb)
+    for s in range(split_row.shape[0]):
+        total[:] = 0.0
+        for slot in range(split_ptr[s], split_ptr[s + 1]):
+            for c in range(ka * kb):
+                total[c] += partial[slot, c]
+        row = split_row[s]
+        _add_block(total, ka, kb, first[row], stride[row], packed, mode, H)
+
+
 @functools.cache
 def accumulate_products(dim, ka, kb):
-    """Kernel for ``H[target] += Σ_b A_bᵀ B_b`` over a :class:`~sparselm.structure.Gather`; A ``(dim, ka)``, B ``(dim, kb)``.
+    """Kernel for ``H[target] += Σ_b A_bᵀ B_b`` over a :class:`~sparselm.gather.Gather`; A ``(dim, ka)``, B ``(dim, kb)``.
+
+    What is summed in several pieces is left in ``partial``, for :func:`add_split_sums`.
 
     A and B are the columns ``a … a + ka`` and ``b … b + kb`` of a block's J. ``first`` and ``stride`` stand for each key
     of the gather; a stride below zero means that the target is the transposed block, BᵀA, whose stride is −stride.
     ``mode`` is PLAIN, LOWER (of a diagonal block only r ≥ c is kept) or SYMMETRISED (S + Sᵀ, of it r ≥ c).
     """
 
-    @scalar
-    def add(S, first, stride, packed, mode, H):
-        if mode != 0:
-            for c in range(min(ka, kb)):
-                target = first + c * stride - packed * (c * (c + 1) // 2)
-                for r in range(c, min(ka, kb)):
-                    H[target + r] += S[r * kb + c] + (S[c * kb + r] if mode == 2 else 0.0)
-        elif stride < 0:
-            for r in range(ka):
-                target = first - r * stride - packed * (r * (r + 1) // 2)
-                for c in range(kb):
-                    H[target + c] += S[r * kb + c]
-        else:
-            for c in range(kb):
-                target = first + c * stride - packed * (c * (c + 1) // 2)
-                for r in range(ka):
-                    H[target + r] += S[r * kb + c]
-
     @kernel
-    def run(
-        order, piece_row, piece_ptr, piece_slot, split_row, split_ptr, task_ptr,
-        J, a, b, first, stride, packed, mode, partial, H,
-    ):  # fmt: skip
+    def run(order, piece_row, piece_ptr, piece_slot, task_ptr, J, a, b, first, stride, packed, mode, partial, H):
         for task in prange(task_ptr.shape[0] - 1):
             S = np.empty(ka * kb)
             for piece in range(task_ptr[task], task_ptr[task + 1]):
-                S[:] = 0.0
+                for c in range(ka * kb):  # as a slice it would become a parallel loop of its own, slow to compile
+                    S[c] = 0.0
                 for q in range(piece_ptr[piece], piece_ptr[piece + 1]):
                     block = order[q]
                     for i in range(dim):
@@ -73,15 +88,7 @@ def accumulate_products(dim, ka, kb):
                         partial[slot, c] = S[c]
                 else:
                     row = piece_row[piece]
-                    add(S, first[row], stride[row], packed, mode, H)
-        total = np.empty(ka * kb)
-        for s in range(split_row.shape[0]):
-            total[:] = 0.0
-            for slot in range(split_ptr[s], split_ptr[s + 1]):
-                for c in range(ka * kb):
-                    total[c] += partial[slot, c]
-            row = split_row[s]
-            add(total, first[row], stride[row], packed, mode, H)
+                    _add_block(S, ka, kb, first[row], stride[row], packed, mode, H)
 
     return run
 

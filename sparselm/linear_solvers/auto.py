@@ -43,7 +43,10 @@ def choose_linear_solver(structure: Structure) -> tuple[AbstractLinearSolver, st
                 f"{memory / 2**30:.1f} GiB, so that an iterative solver without one is used"
             )
     if find_spec("sksparse") is not None:
-        return Cholmod(), f"with {n} columns in {structure.num_blocks} blocks, sparse Cholesky by CHOLMOD is the fastest"
+        return (
+            Cholmod(),
+            f"with {n} columns in {structure.num_blocks} blocks, sparse Cholesky by CHOLMOD is the fastest",
+        )
     return SuperLU(), (
         f"with {n} columns in {structure.num_blocks} blocks, sparse LU is the fastest without CHOLMOD, which would be "
         "faster: pip install 'sparselm[cholmod]'"

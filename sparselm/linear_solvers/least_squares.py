@@ -196,6 +196,4 @@ class DampedLeastSquares:
             c -= self.multiply(run.y)
             scale = 2.0 * run.norm * run.residual_norm
         self.unscale(y, out)
-        return SolveFacts(
-            inner_iterations=count, residual_norm=run.gradient_norm, condition_hint=run.condition
-        )
+        return SolveFacts(inner_iterations=count, residual_norm=run.gradient_norm, condition_hint=run.condition)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +26,7 @@ from sparselm.kernels.normal_equations import (
     PLAIN,
     SYMMETRISED,
     accumulate_products,
+    add_split_sums,
     factor_heights,
     fill_indices,
     hold_components,
@@ -250,10 +250,12 @@ class NormalEquations:
         # Entry (r, c) of a block below the diagonal: what stands above it in its column are the k − c entries of the
         # diagonal block and the blocks before it.
         own = column[sequence]
-        first: npt.NDArray[Any] = np.empty(len(rows), dtype=index_dtype)
+        first = np.empty(len(rows), dtype=np.int64)
         first[sequence] = base[own] + k[own] + ends[:-1] - ends[column_ptr[own]]
-        self._bind(pattern, base[:-1].astype(index_dtype), stride.astype(index_dtype), first, column)
-        self.diagonal_index = np.repeat(base[:-1], sizes) + within * np.repeat(stride, sizes) - within * (within - 1) // 2
+        self._bind(pattern, base[:-1], stride.astype(np.int32), first, column)
+        self.diagonal_index = (
+            np.repeat(base[:-1], sizes) + within * np.repeat(stride, sizes) - within * (within - 1) // 2
+        )
         lengths = np.repeat(stride, sizes) - within
         self.indptr = np.append(0, np.cumsum(lengths)).astype(index_dtype)
         self.indices = np.empty(nonzeros, dtype=index_dtype)
@@ -263,7 +265,7 @@ class NormalEquations:
     def _address_dense(self, pattern: BlockPattern, sizes: IndexArray, within: LongArray) -> None:
         row, column = pattern._positions(_inverse(self.order))
         offsets = self._offsets[:-1]
-        stride = np.full(pattern.num_blocks, self.size, dtype=np.int64)
+        stride = np.full(pattern.num_blocks, self.size, dtype=np.int32)
         self._bind(pattern, offsets * (self.size + 1), stride, offsets[column] * self.size + offsets[row], column)
         self.diagonal_index = np.arange(self.size, dtype=np.int64) * (self.size + 1)
         self.indptr = self.indices = np.zeros(0, dtype=np.int32)
@@ -272,9 +274,9 @@ class NormalEquations:
     def _bind(
         self,
         pattern: BlockPattern,
-        base: npt.NDArray[np.integer],
-        stride: npt.NDArray[np.integer],
-        first: npt.NDArray[np.integer],
+        base: LongArray,
+        stride: IndexArray,
+        first: LongArray,
         column: IndexArray,
     ) -> None:
         """Give every product its kernel and the addresses of its targets; ``base`` and ``stride`` by position."""
@@ -307,9 +309,22 @@ class NormalEquations:
             entries = a.width * b.width
             partial = self._partial[: g.num_slots * entries].reshape(g.num_slots, entries)
             run(
-                g.order, g.piece_row, g.piece_ptr, g.piece_slot, g.split_row, g.split_ptr, g.task_ptr,
-                linearization.blocks(p.span), a.start, b.start, first, stride, self._packed, p.mode, partial, self.values,
+                g.order, g.piece_row, g.piece_ptr, g.piece_slot, g.task_ptr, linearization.blocks(p.span),
+                a.start, b.start, first, stride, self._packed, p.mode, partial, self.values,
             )  # fmt: skip
+            if len(g.split_row):
+                add_split_sums(
+                    g.split_row,
+                    g.split_ptr,
+                    partial,
+                    a.width,
+                    b.width,
+                    first,
+                    stride,
+                    self._packed,
+                    p.mode,
+                    self.values,
+                )
         np.take(self.values, self.diagonal_index, out=self._diagonal, mode="clip")
         self._overwritten = False
 

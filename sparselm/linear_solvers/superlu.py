@@ -57,7 +57,9 @@ class SuperLU(AbstractLinearSolver):
         nonzeros = 2 * pattern.factor_sizes(order)[0] - structure.num_columns
         normal = NormalEquations(pattern, order)
         if normal.indices.dtype != np.int32:
-            raise SolverError(f"SuperLU: JᵀJ has {len(normal.values)} non-zeros, it takes 2³¹ at most; use LSMR or Cholmod")
+            raise SolverError(
+                f"SuperLU: JᵀJ has {len(normal.values)} non-zeros, it takes 2³¹ at most; use LSMR or Cholmod"
+            )
         return SuperLUPlan(normal, *_both_triangles(normal), self.ordering, nonzeros)
 
     def prepare(self, plan: SuperLUPlan, linearization: Linearization) -> SuperLUPlan:

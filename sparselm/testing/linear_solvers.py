@@ -111,13 +111,13 @@ def random_problem(shape: str, rng: np.random.Generator, *, isolated: bool = Tru
         c.fix([1])
         third = rng.integers(0, 3, 3 * n)
         residuals(3, a[rng.integers(0, n, 3 * n)], b[rng.integers(0, n, 3 * n)], c[third])
-        residuals(5, c[third], b[rng.integers(0, n, 3 * n)])
-        residuals(1, a[:])
-        residuals(4, b[:])
+        residuals(3, c[third], b[rng.integers(0, n, 3 * n)])
+        residuals(3, a[:])
+        residuals(3, b[:])
     else:
         x, y = variables("x", n, 3), variables("y", n, 2)
         x.fix([1], [2])
-        residuals(4, x[rng.integers(0, 3, 4 * n)], y[rng.integers(0, n, 4 * n)], x[rng.integers(0, 3, 4 * n)])
+        residuals(3, x[rng.integers(0, 3, 4 * n)], y[rng.integers(0, n, 4 * n)], x[rng.integers(0, 3, 4 * n)])
         residuals(3, x[every], x[every])
         residuals(3, y[:], x[:])
     if isolated:
