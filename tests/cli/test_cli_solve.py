@@ -245,6 +245,7 @@ def test_failure_after_the_solve_loses_nothing(command, scene_file, tmp_path, mo
 
     original = files.ProblemFile.write_solution
     monkeypatch.setattr(files.ProblemFile, "write_solution", full)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     done = command("solve", scene_file, "--output", tmp_path / "o.txt", "--report", tmp_path / "r.json")
     assert done.refused()
     assert "No space left" in done.err
