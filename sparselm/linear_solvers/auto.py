@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from sparselm.linear_solvers.base import AbstractLinearSolver
 from sparselm.linear_solvers.cholmod import Cholmod
@@ -12,7 +13,9 @@ from sparselm.linear_solvers.dense_qr import DenseQR
 from sparselm.linear_solvers.lsmr import LSMR
 from sparselm.linear_solvers.normal_equations import BlockPattern, minimum_degree_order
 from sparselm.linear_solvers.superlu import SuperLU
-from sparselm.structure import Structure
+
+if TYPE_CHECKING:
+    from sparselm.structure import Structure
 
 # Measured on chains with 0 to 3 loops a variable, blocks of 3: assembling, factorising and solving takes 25 µs dense and
 # 50 µs sparse at 30 columns, 80 and 85 at 120, 280 and 150 at 240.

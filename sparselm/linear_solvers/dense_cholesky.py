@@ -6,7 +6,7 @@ JᵀJ is assembled from the blocks straight into a dense matrix, so that J need 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,10 @@ from scipy.linalg.lapack import dpotrf, dpotrs
 from sparselm.errors import SolverError
 from sparselm.linear_solvers.base import AbstractLinearSolver, Failure, Need, SolveFacts
 from sparselm.linear_solvers.normal_equations import BlockPattern, NormalEquations
-from sparselm.linearization import Linearization
-from sparselm.structure import Structure
+
+if TYPE_CHECKING:
+    from sparselm.linearization import Linearization
+    from sparselm.structure import Structure
 
 Array = npt.NDArray[np.float64]
 

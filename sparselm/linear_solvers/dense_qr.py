@@ -15,7 +15,7 @@ equations).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,10 @@ from scipy.linalg.lapack import dgeqrf, dgeqrf_lwork, dormqr, dtrtrs
 from sparselm.errors import SolverError
 from sparselm.linear_solvers.base import AbstractLinearSolver, Failure, Need, SolveFacts
 from sparselm.linear_solvers.least_squares import DampedLeastSquares
-from sparselm.linearization import Linearization
-from sparselm.structure import Structure
+
+if TYPE_CHECKING:
+    from sparselm.linearization import Linearization
+    from sparselm.structure import Structure
 
 Array = npt.NDArray[np.float64]
 

@@ -15,14 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse.linalg import LinearOperator, cg
 
 from sparselm.linear_solvers.base import SolveFacts
-from sparselm.linearization import Linearization
-from sparselm.structure import Structure
+
+if TYPE_CHECKING:
+    from sparselm.linearization import Linearization
+    from sparselm.structure import Structure
 
 Array = npt.NDArray[np.float64]
 

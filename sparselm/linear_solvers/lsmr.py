@@ -9,7 +9,7 @@ D. C.-L. Fong, M. Saunders, "LSMR: an iterative algorithm for sparse least-squar
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,10 @@ from scipy.sparse.linalg import LinearOperator, lsmr
 from sparselm.errors import SolverError
 from sparselm.linear_solvers.base import AbstractLinearSolver, Failure, Need, SolveFacts
 from sparselm.linear_solvers.least_squares import DampedLeastSquares, Run
-from sparselm.linearization import Linearization
-from sparselm.structure import Structure
+
+if TYPE_CHECKING:
+    from sparselm.linearization import Linearization
+    from sparselm.structure import Structure
 
 Array = npt.NDArray[np.float64]
 

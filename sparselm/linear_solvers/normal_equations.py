@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -32,8 +33,10 @@ from sparselm.kernels.normal_equations import (
     hold_components,
     number_runs,
 )
-from sparselm.linearization import Linearization
-from sparselm.structure import Span, Structure
+
+if TYPE_CHECKING:
+    from sparselm.linearization import Linearization
+    from sparselm.structure import Span, Structure
 
 Array = npt.NDArray[np.float64]
 IndexArray = npt.NDArray[np.int32]

@@ -13,7 +13,7 @@ SIAM J. Matrix Anal. Appl. 20(3), 1999.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,10 @@ from scipy.sparse.linalg import splu
 from sparselm.errors import SolverError
 from sparselm.linear_solvers.base import AbstractLinearSolver, Failure, Need, SolveFacts
 from sparselm.linear_solvers.normal_equations import BlockPattern, NormalEquations, minimum_degree_order
-from sparselm.linearization import Linearization
-from sparselm.structure import Structure
+
+if TYPE_CHECKING:
+    from sparselm.linearization import Linearization
+    from sparselm.structure import Structure
 
 Array = npt.NDArray[np.float64]
 
