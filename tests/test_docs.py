@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import tomllib
@@ -54,3 +55,24 @@ def test_toml_blocks_parse(page: Path) -> None:
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_key_of_the_json_report_is_documented(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from sparselm.cli import main
+    from sparselm.datasets import street
+    from sparselm.io import write_bal
+
+    write_bal(tmp_path / "small.txt", street(4, 50, seed=1).data)
+    report = tmp_path / "report.json"
+    assert main(["solve", str(tmp_path / "small.txt"), "--report", str(report), "--quiet"]) == 0
+    content = json.loads(report.read_text(encoding="utf-8"))
+    described = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")))
+    assert set(content) | set(content["time"]) | set(content["iterations"][0]) <= described
+
+
+def test_parts_in_the_readme_exist() -> None:
+    import sparselm as slm
+
+    table = (ROOT / "README.md").read_text(encoding="utf-8").split("## Parts you can swap")[1].split("\n## ")[0]
+    missing = [name for name in re.findall(r"`([A-Z]\w+)`", table) if not hasattr(slm, name)]
+    assert not missing
