@@ -10,6 +10,7 @@ from typing import Any
 
 import numba
 
+from sparselm._jit import load_openmp
 from sparselm.errors import SolverError
 
 _blas_lock = threading.Lock()
@@ -25,6 +26,7 @@ def available_threads() -> int:
 @contextmanager
 def use_threads(num_threads: int | None) -> Iterator[int]:
     """Let this Python thread's kernels run on ``num_threads`` threads; numba keeps the number per Python thread."""
+    load_openmp()  # before a linear solver's libraries do
     before = available_threads()
     count = before if num_threads is None else num_threads
     most = int(numba.config.NUMBA_NUM_THREADS)
