@@ -16,11 +16,11 @@ from sparselm.errors import (
     SolverError,
     SparselmError,
 )
-from sparselm.linear_solvers.lsmr import LSMR
-from sparselm.linear_solvers.lsqr import LSQR
 from sparselm.linear_solvers.cholmod import Cholmod
 from sparselm.linear_solvers.dense_cholesky import DenseCholesky
 from sparselm.linear_solvers.dense_qr import DenseQR
+from sparselm.linear_solvers.lsmr import LSMR
+from sparselm.linear_solvers.lsqr import LSQR
 from sparselm.linear_solvers.superlu import SuperLU
 from sparselm.losses import (
     Arctan,

@@ -36,6 +36,10 @@ FASTMATH = {"contract", "reassoc", "arcp", "nsz"}
 # Blocks per parallel task. Fixed, so that rounding does not depend on how numba splits the range over threads.
 TASK = 256
 
+# Most parallel tasks of a kernel whose tasks need a small buffer each: what it allocates does then not grow with the
+# problem. Divisible by most numbers of threads.
+LANES = 192
+
 logger = logging.getLogger("sparselm")
 Function = Callable[..., Any]
 
@@ -44,6 +48,12 @@ def scalar(function: Function) -> Function:
     """Compile a helper that kernels call with scalars or small arrays."""
     jitted: Function = numba.njit(function, fastmath=FASTMATH, error_model="numpy")
     return jitted
+
+
+@scalar
+def num_lanes(num_items: int, items_per_task: int) -> int:
+    """Number of parallel tasks for so many items; lane k takes items ``k n // lanes … (k + 1) n // lanes``."""
+    return max(1, min(LANES, (num_items + items_per_task - 1) // items_per_task))
 
 
 def kernel(function: Function) -> Function:

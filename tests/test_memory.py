@@ -95,3 +95,38 @@ def test_large_counts_are_planned_with_64_bit_indices():
     structure = Structure(street_problem())
     structure.num_values = 2**31
     assert structure.index_dtype is np.int64
+
+
+def test_what_kernels_allocate_does_not_grow_with_the_problem():
+    """numba's own counters: buffers per parallel task, whose number has a bound, all given back."""
+    from test_levenberg_marquardt import run_python
+
+    done = run_python(
+        """
+        import sparselm as slm
+        from numba.core.runtime import rtsys
+        from sparselm.datasets import street
+        from sparselm.io.bal import to_problem
+        from test_memory import Jacobi
+
+        def allocations(num_points):
+            problem = to_problem(street(60, num_points, seed=3).data)
+            seen = {}
+
+            def watch(item):
+                seen[item.iteration] = rtsys.get_allocation_stats()
+
+            slm.solve(problem, linear_solver=Jacobi(), callback=watch, max_iterations=10,
+                      function_tolerance=0, parameter_tolerance=0)
+            assert len(seen) == 11
+            assert seen[10].alloc - seen[2].alloc == seen[10].free - seen[2].free
+            return seen[10].alloc - seen[2].alloc
+
+        small, large = allocations(30_000), allocations(60_000)
+        print(small, large)
+        """,
+        NUMBA_NRT_STATS="1",
+    )
+    assert done.returncode == 0, done.stderr
+    small, large = map(int, done.stdout.split())
+    assert large <= 1.1 * small

@@ -6,7 +6,7 @@ straight into J. Otherwise it computes a block into a buffer of its own, one per
 free::
 
     direct = all_free(columns, J.shape[2])
-    for task in prange(...):
+    for lane in prange(num_lanes(...)):
         local = np.empty((dim, columns.size))
         for b in range(...):
             block = J[b] if direct else local

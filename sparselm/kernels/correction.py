@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numba import prange
 
-from sparselm._jit import TASK, kernel
+from sparselm._jit import TASK, kernel, num_lanes
 
 
 @kernel
@@ -27,10 +27,11 @@ def scale_blocks(weights, r, J):
 def whiten_blocks(W, r, J):
     """r, J ← W r, W J with a matrix for each block, or one for all; W ``(n | 1, dim, dim)``."""
     num_blocks, dim, width = J.shape
-    for task in prange((num_blocks + TASK - 1) // TASK):
+    lanes = num_lanes(num_blocks, TASK)
+    for lane in prange(lanes):
         old_r = np.empty(dim)
         old_J = np.empty((dim, width))
-        for b in range(task * TASK, min(num_blocks, (task + 1) * TASK)):
+        for b in range(lane * num_blocks // lanes, (lane + 1) * num_blocks // lanes):
             w = b if W.shape[0] > 1 else 0
             for i in range(dim):
                 old_r[i] = r[b, i]
@@ -73,14 +74,16 @@ def correct_for_loss(s, rho, r, J):
     term left out where it would lose positive definiteness.
     """
     num_blocks, dim, width = J.shape
-    for task in prange((num_blocks + TASK - 1) // TASK):
+    lanes = num_lanes(num_blocks, TASK)
+    for lane in prange(lanes):
         projection = np.empty(width)
-        for b in range(task * TASK, min(num_blocks, (task + 1) * TASK)):
+        for b in range(lane * num_blocks // lanes, (lane + 1) * num_blocks // lanes):
             root = math.sqrt(rho[b, 1])
             alpha = 0.0
             if s[b] > 0.0 and rho[b, 2] > 0.0 and rho[b, 1] > 0.0:
                 alpha = 1.0 - math.sqrt(1.0 + 2.0 * s[b] * rho[b, 2] / rho[b, 1])
-                projection[:] = 0.0
+                for c in range(width):
+                    projection[c] = 0.0
                 for i in range(dim):
                     for c in range(width):
                         projection[c] += r[b, i] * J[b, i, c]

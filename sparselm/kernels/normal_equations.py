@@ -18,7 +18,7 @@ import functools
 import numpy as np
 from numba import prange
 
-from sparselm._jit import kernel, scalar, serial_kernel
+from sparselm._jit import kernel, num_lanes, scalar, serial_kernel
 
 # How a sum of products S = AᵀB enters H.
 PLAIN, LOWER, SYMMETRISED = 0, 1, 2
@@ -70,9 +70,11 @@ def accumulate_products(dim, ka, kb):
 
     @kernel
     def run(order, piece_row, piece_ptr, piece_slot, task_ptr, J, a, b, first, stride, packed, mode, partial, H):
-        for task in prange(task_ptr.shape[0] - 1):
+        num_tasks = task_ptr.shape[0] - 1
+        lanes = num_lanes(num_tasks, 1)
+        for lane in prange(lanes):
             S = np.empty(ka * kb)
-            for piece in range(task_ptr[task], task_ptr[task + 1]):
+            for piece in range(task_ptr[lane * num_tasks // lanes], task_ptr[(lane + 1) * num_tasks // lanes]):
                 for c in range(ka * kb):  # as a slice it would become a parallel loop of its own, slow to compile
                     S[c] = 0.0
                 for q in range(piece_ptr[piece], piece_ptr[piece + 1]):

@@ -7,7 +7,7 @@ import functools
 import numpy as np
 from numba import prange
 
-from sparselm._jit import TASK, kernel
+from sparselm._jit import TASK, kernel, num_lanes
 
 
 @functools.cache
@@ -36,10 +36,13 @@ def transposed_product(dim, width, with_diagonal):
 
     @kernel
     def run(order, piece_row, piece_ptr, piece_slot, split_row, split_ptr, task_ptr, J, start, u, column, partial, g, d):
-        for task in prange(task_ptr.shape[0] - 1):
+        num_tasks = task_ptr.shape[0] - 1
+        lanes = num_lanes(num_tasks, 1)
+        for lane in prange(lanes):
             sums = np.empty(num_sums)
-            for piece in range(task_ptr[task], task_ptr[task + 1]):
-                sums[:] = 0.0
+            for piece in range(task_ptr[lane * num_tasks // lanes], task_ptr[(lane + 1) * num_tasks // lanes]):
+                for c in range(num_sums):  # a slice would become a parallel loop of its own, slow to compile
+                    sums[c] = 0.0
                 for q in range(piece_ptr[piece], piece_ptr[piece + 1]):
                     b = order[q]
                     for i in range(dim):

@@ -34,7 +34,7 @@ from typing import Self, final
 import numpy as np
 from numba import prange
 
-from sparselm._jit import TASK, kernel, scalar
+from sparselm._jit import TASK, kernel, num_lanes, scalar
 from sparselm.errors import ProblemError
 from sparselm.kernels.columns import NO_COLUMNS, NO_JACOBIAN, all_free, scatter_columns
 from sparselm.kernels.se2 import se2_between, se2_log, se2_right_jacobian_inverse
@@ -215,9 +215,10 @@ def _loop_se2(values_i, index_i, values_j, index_j, measured, coupled, columns, 
     num_blocks = r.shape[0]
     linearizing = J.shape[0] > 0
     direct = all_free(columns, J.shape[2])
-    for task in prange((num_blocks + TASK - 1) // TASK):
+    lanes = num_lanes(num_blocks, TASK)
+    for lane in prange(lanes):
         local = np.empty((3, 6))
-        for b in range(task * TASK, min(num_blocks, (task + 1) * TASK)):
+        for b in range(lane * num_blocks // lanes, (lane + 1) * num_blocks // lanes):
             relative = se2_between(*_row3(values_i, index_i[b]), *_row3(values_j, index_j[b]))
             error = se2_between(*_row3(measured, b), *relative)
             r[b, 0], r[b, 1], r[b, 2] = se2_log(*error) if coupled else error
@@ -233,9 +234,10 @@ def _loop_se3(values_i, index_i, values_j, index_j, measured, coupled, columns, 
     num_blocks = r.shape[0]
     linearizing = J.shape[0] > 0
     direct = all_free(columns, J.shape[2])
-    for task in prange((num_blocks + TASK - 1) // TASK):
+    lanes = num_lanes(num_blocks, TASK)
+    for lane in prange(lanes):
         local = np.empty((6, 12))
-        for b in range(task * TASK, min(num_blocks, (task + 1) * TASK)):
+        for b in range(lane * num_blocks // lanes, (lane + 1) * num_blocks // lanes):
             relative = se3_between(*_row7(values_i, index_i[b]), *_row7(values_j, index_j[b]))
             error = se3_between(*_row7(measured, b), *relative)
             tangent = _residual_se3(error, coupled)

@@ -18,7 +18,7 @@ from typing import Self, final
 import numpy as np
 from numba import prange
 
-from sparselm._jit import TASK, kernel, scalar
+from sparselm._jit import TASK, kernel, num_lanes, scalar
 from sparselm.errors import ProblemError
 from sparselm.kernels.columns import NO_COLUMNS, NO_JACOBIAN, all_free, scatter_columns
 from sparselm.kernels.so3 import quat_rotate_inverse, quat_to_matrix
@@ -113,9 +113,10 @@ def _loop_se2(poses, pose_index, points, point_index, measured, columns, r, J):
     num_blocks = r.shape[0]
     linearizing = J.shape[0] > 0
     direct = all_free(columns, J.shape[2])
-    for task in prange((num_blocks + TASK - 1) // TASK):
+    lanes = num_lanes(num_blocks, TASK)
+    for lane in prange(lanes):
         local = np.empty((2, 5))
-        for b in range(task * TASK, min(num_blocks, (task + 1) * TASK)):
+        for b in range(lane * num_blocks // lanes, (lane + 1) * num_blocks // lanes):
             px, py, c, s = _see_se2(poses, pose_index[b], points, point_index[b])
             r[b, 0] = px - measured[b, 0]
             r[b, 1] = py - measured[b, 1]
@@ -132,9 +133,10 @@ def _loop_se3(poses, pose_index, points, point_index, measured, columns, r, J):
     num_blocks = r.shape[0]
     linearizing = J.shape[0] > 0
     direct = all_free(columns, J.shape[2])
-    for task in prange((num_blocks + TASK - 1) // TASK):
+    lanes = num_lanes(num_blocks, TASK)
+    for lane in prange(lanes):
         local = np.empty((3, 9))
-        for b in range(task * TASK, min(num_blocks, (task + 1) * TASK)):
+        for b in range(lane * num_blocks // lanes, (lane + 1) * num_blocks // lanes):
             px, py, pz = _see_se3(poses, pose_index[b], points, point_index[b])
             r[b, 0] = px - measured[b, 0]
             r[b, 1] = py - measured[b, 1]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import prange
 
-from sparselm._jit import TASK, kernel, scalar
+from sparselm._jit import TASK, kernel, num_lanes, scalar
 from sparselm.kernels.columns import scatter_columns
 from sparselm.manifolds.base import AbstractManifold
 from sparselm.manifolds.euclidean import Euclidean
@@ -167,9 +167,10 @@ def _evaluate(cameras, rotations, camera_index, points, point_index, pixels, r):
 @kernel
 def _linearize(cameras, rotations, camera_index, points, point_index, pixels, columns, all_free, r, J):
     n = camera_index.shape[0]
-    for task in prange((n + TASK - 1) // TASK):
+    lanes = num_lanes(n, TASK)
+    for lane in prange(lanes):
         local = np.empty((2, 12))
-        for b in range(task * TASK, min(n, (task + 1) * TASK)):
+        for b in range(lane * n // lanes, (lane + 1) * n // lanes):
             out = J[b] if all_free else local
             c, p = camera_index[b], point_index[b]
             X, Y, Z = points[p, 0], points[p, 1], points[p, 2]
