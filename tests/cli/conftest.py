@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numba
 import pytest
@@ -11,8 +10,6 @@ import pytest
 from sparselm.cli import main
 from sparselm.datasets.bundle_adjustment import street
 from sparselm.io import write_bal
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "io"))
 
 GRAPH = """\
 VERTEX_SE2 0 0 0 0
