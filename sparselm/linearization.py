@@ -300,6 +300,8 @@ class Evaluator:
         s, rho = self._s[: len(r)], self._rho[: len(r)]
         squared_norms(r, s)
         loss.rho(s, rho)
+        if len(s) and not np.isfinite(s.max()):  # a bounded loss is finite even there, and would hide the block
+            rho[~np.isfinite(s), 0] = np.nan
         return s, rho
 
     # -- after the solve ------------------------------------------------------------------------------------------------

@@ -69,6 +69,15 @@ def test_invalid_trial_points_are_rejected_and_recovered_from():
     assert not invalid.accepted
 
 
+def test_a_bounded_loss_does_not_hide_an_infinite_residual():
+    problem = slm.Problem()
+    x = problem.add_variables("x", [[1.0]])
+    data = (np.array([[[1.0]], [[1e200]]]), np.zeros((2, 1)))
+    problem.add_residuals(LinearBlocks(1, (1,)), x[[0, 0]], data=data, loss=slm.Tukey(1.0))
+    with pytest.raises(slm.NonFiniteStartError, match="overflows"):
+        slm.solve(problem)
+
+
 @pytest.mark.parametrize(
     ("options", "status"),
     [
