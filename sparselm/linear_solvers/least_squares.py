@@ -1,4 +1,4 @@
-"""The damped system as a least-squares problem, for solvers that only multiply by J and Jᵀ.
+"""The damped system as a least-squares problem, and what solvers that only multiply by J and Jᵀ have in common.
 
 (JᵀJ + D) x = −Jᵀr are the normal equations of
 
@@ -13,15 +13,17 @@ A component with D = +∞, and one with neither residuals nor damping, has S = 0
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse.linalg import LinearOperator, cg
 
-from sparselm.linear_solvers.base import SolveFacts
+from sparselm.errors import SolverError
+from sparselm.linear_solvers.base import AbstractLinearSolver, Failure, Need, SolveFacts
 
 if TYPE_CHECKING:
     from sparselm.linearization import Linearization
@@ -31,7 +33,6 @@ Array = npt.NDArray[np.float64]
 
 # ‖Aᵀ(c − A y)‖ cannot be brought below about this fraction of ‖A‖ ‖c‖ in double precision.
 ROUNDING = 1e-15
-
 
 # ‖A‖_F of what a typical run sees of A: columns have norm 1, and k steps see about √(2k) of them.
 EXPECTED_NORM = 8.0
@@ -200,3 +201,67 @@ class DampedLeastSquares:
             scale = 2.0 * run.norm * run.residual_norm
         self.unscale(y, out)
         return SolveFacts(inner_iterations=count, residual_norm=run.gradient_norm, condition_hint=run.condition)
+
+
+@dataclass(frozen=True)
+class AbstractLeastSquaresSolver(AbstractLinearSolver):
+    """The four verbs of a solver that is a method for min ‖A y − c‖; forms neither JᵀJ nor a factor.
+
+    Columns are scaled to norm 1. A singular system, which direct solvers refuse, gets a solution of least norm (in the
+    scaled variables).
+
+    Parameters
+    ----------
+    tolerance
+        Stop at ‖S (b − (JᵀJ + D) x)‖ ≤ tolerance ‖S b‖, S = diag(JᵀJ + D)^(−1/2), where the caller names no other.
+    max_iterations
+        Most steps of one solve; what has been reached by then is returned.
+    """
+
+    tolerance: float = 1e-2
+    max_iterations: int = 500
+
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.OPERATOR})
+
+    @staticmethod
+    @abstractmethod
+    def run(operator: LinearOperator, c: Array, atol: float, max_iterations: int) -> Run:
+        """Approximate min ‖A y − c‖ from y = 0 until ‖Aᵀρ‖ ≤ atol ‖A‖ ‖ρ‖."""
+
+    def analyze(self, structure: Structure, previous: Any = None) -> DampedLeastSquares:
+        """Allocate the vectors."""
+        if not 0.0 <= self.tolerance < 1.0 or self.max_iterations < 1:
+            raise SolverError(f"{self!r}: expected 0 ≤ tolerance < 1 and max_iterations ≥ 1")
+        return DampedLeastSquares(structure)
+
+    def prepare(self, plan: DampedLeastSquares, linearization: Linearization) -> DampedLeastSquares:
+        """Keep the linearisation to multiply by."""
+        plan.linearization = linearization
+        return plan
+
+    def factorize(self, system: DampedLeastSquares, damping: Array) -> DampedLeastSquares | Failure:
+        """Scale the columns of [J; √D]."""
+        if not system.set_damping(damping):
+            return Failure("JᵀJ + D has an entry that is not finite")
+        return system
+
+    def solve(
+        self,
+        factor: DampedLeastSquares,
+        rhs: Array,
+        out: Array,
+        *,
+        tolerance: float | None = None,
+        guess: Array | None = None,
+    ) -> SolveFacts:
+        """Iterate, from the guess if there is one."""
+        return factor.minimise(
+            self.run, rhs, out, self.tolerance if tolerance is None else tolerance, self.max_iterations, guess
+        )
+
+    def describe(self, plan: DampedLeastSquares) -> str:
+        """Size and tolerance."""
+        return (
+            f"{type(self).__name__} on a {plan.num_rows} × {plan.num_columns} operator, tolerance {self.tolerance:g}, "
+            f"at most {self.max_iterations} steps"
+        )
