@@ -24,6 +24,10 @@ from sparselm.termination import Stopping
 from sparselm.threads import limit_blas, use_threads
 from sparselm.timing import PhaseClock
 
+# Entries of J up to which one thread does: a parallel loop costs 5 to 10 µs to start and end (and a thousand times that
+# where another process keeps a core busy), and takes about that long for so many entries.
+SERIAL_VALUES = 40_000
+
 # Residual blocks named in a result as the largest shares of the cost.
 NUM_WORST_BLOCKS = 5
 
@@ -100,7 +104,7 @@ def solve(
     function_tolerance, gradient_tolerance, parameter_tolerance
         Stop after an accepted step with |Δf| ≤ ftol f, with ‖Jᵀr‖∞ ≤ gtol, or with ‖δ‖ ≤ ptol (‖x‖ + ptol).
     num_threads
-        Threads of kernels and BLAS; all by default.
+        Threads of kernels and BLAS. By default all, but one for kernels where the problem is very small.
     callback
         Called with an :class:`sparselm.Iteration` at the start and after each step; a true return value or
         StopIteration ends the solve.
@@ -142,10 +146,14 @@ def solve(
             interrupted=interrupted,
         )
         recorder = Recorder(clock, callback)
-        initial_remarks = evaluator.remarks()
-        with limit_blas(threads):
+        if num_threads is None and analysis.structure.num_values <= SERIAL_VALUES:
+            kernel_threads = 1
+        else:
+            kernel_threads = threads
+        with limit_blas(threads), use_threads(kernel_threads):
+            initial_remarks = evaluator.remarks()
             status = levenberg_marquardt(model, damping, stopping, recorder)
-        block_costs = evaluator.block_costs()
+            block_costs, remarks = evaluator.block_costs(), evaluator.remarks()
         structure = analysis.structure
         return Result(
             status=status,
@@ -162,13 +170,13 @@ def solve(
             group_costs={g.name: float(c.sum()) for g, c in zip(problem.residuals, block_costs, strict=True)},
             worst_blocks=_worst_blocks(problem, block_costs),
             initial_remarks=initial_remarks,
-            remarks=evaluator.remarks(),
+            remarks=remarks,
             linear_solver=type(analysis.linear_solver).__name__,
             linear_solver_reason=analysis.reason,
             linear_solver_facts=analysis.linear_solver.describe(analysis.plan) if analysis.plan is not None else "",
             factor_nonzeros=recorder.factor_nonzeros,
             damping=type(damping).__name__,
-            num_threads=threads,
+            num_threads=kernel_threads,
             values={v.name: x for v, x in zip(problem.variables, evaluator.point, strict=True)},
             times=clock.times(),
         )

@@ -36,8 +36,9 @@ def check_optimum(named: problems.NamedProblem, result: slm.Result) -> None:
     assert named.is_optimal(result.final_cost), f"{result.final_cost!r}, expected {named.optimum!r}; {result.message}"
 
 
-@pytest.mark.parametrize("damping", plugins.names("damping"))
-@pytest.mark.parametrize("solver", DIRECT)
+@pytest.mark.parametrize(
+    ("solver", "damping"), [(s, "nielsen") for s in DIRECT] + [("superlu", d) for d in ("fixed", "marquardt")]
+)
 @pytest.mark.parametrize("name", SMALL)
 def test_small_problems(name, solver, damping):
     named, problem = build(name)
@@ -95,7 +96,7 @@ def test_ladybug_49(solver):
     assert result.initial_remarks == {"observations of a point behind its camera": 31}
 
 
-@pytest.mark.parametrize("loss", ["huber:1.0", "cauchy:2.0", "tukey:8.0"])
+@pytest.mark.parametrize("loss", ["huber:1.0", "soft-l1:1.0", "cauchy:2.0"])
 def test_outliers_do_not_move_a_robust_optimum(loss):
     """Gross errors in one pixel in fifty move the least-squares optimum far, the robust one hardly."""
     from sparselm import datasets
