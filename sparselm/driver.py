@@ -20,7 +20,7 @@ from sparselm.model import QuadraticModel
 from sparselm.problem import Problem
 from sparselm.result import BlockCost, Callback, Recorder, Result, Sizes
 from sparselm.structure import Structure
-from sparselm.termination import Stopping
+from sparselm.termination import Status, Stopping
 from sparselm.threads import limit_blas, use_threads
 from sparselm.timing import PhaseClock
 
@@ -153,33 +153,48 @@ def solve(
         with limit_blas(threads), use_threads(kernel_threads):
             initial_remarks = evaluator.remarks()
             status = levenberg_marquardt(model, damping, stopping, recorder)
-            block_costs, remarks = evaluator.block_costs(), evaluator.remarks()
-        structure = analysis.structure
-        return Result(
-            status=status,
-            initial_cost=recorder.iterations[0].cost,
-            final_cost=model.cost,
-            gradient_max_norm=recorder.iterations[-1].gradient_max_norm,
-            iterations=tuple(recorder.iterations),
-            sizes=Sizes(
-                num_variable_blocks=structure.num_blocks,
-                num_parameters=structure.num_columns,
-                num_residual_blocks=sum(len(costs) for costs in block_costs),
-                num_residuals=structure.num_rows,
-            ),
-            group_costs={g.name: float(c.sum()) for g, c in zip(problem.residuals, block_costs, strict=True)},
-            worst_blocks=_worst_blocks(problem, block_costs),
-            initial_remarks=initial_remarks,
-            remarks=remarks,
-            linear_solver=type(analysis.linear_solver).__name__,
-            linear_solver_reason=analysis.reason,
-            linear_solver_facts=analysis.linear_solver.describe(analysis.plan) if analysis.plan is not None else "",
-            factor_nonzeros=recorder.factor_nonzeros,
-            damping=type(damping).__name__,
-            num_threads=kernel_threads,
-            values={v.name: x for v, x in zip(problem.variables, evaluator.point, strict=True)},
-            times=clock.times(),
-        )
+            return _result(problem, analysis, evaluator, recorder, status, damping, initial_remarks, kernel_threads, clock)
+
+
+def _result(
+    problem: Problem,
+    analysis: Analysis,
+    evaluator: Evaluator,
+    recorder: Recorder,
+    status: Status,
+    damping: AbstractDamping,
+    initial_remarks: dict[str, int],
+    num_threads: int,
+    clock: PhaseClock,
+) -> Result:
+    """Sum up a finished solve, at the evaluator's point."""
+    block_costs = evaluator.block_costs()
+    structure, first, last = analysis.structure, recorder.iterations[0], recorder.iterations[-1]
+    return Result(
+        status=status,
+        initial_cost=first.cost,
+        final_cost=last.cost,
+        gradient_max_norm=last.gradient_max_norm,
+        iterations=tuple(recorder.iterations),
+        sizes=Sizes(
+            num_variable_blocks=structure.num_blocks,
+            num_parameters=structure.num_columns,
+            num_residual_blocks=sum(len(costs) for costs in block_costs),
+            num_residuals=structure.num_rows,
+        ),
+        group_costs={g.name: float(c.sum()) for g, c in zip(problem.residuals, block_costs, strict=True)},
+        worst_blocks=_worst_blocks(problem, block_costs),
+        initial_remarks=initial_remarks,
+        remarks=evaluator.remarks(),
+        linear_solver=type(analysis.linear_solver).__name__,
+        linear_solver_reason=analysis.reason,
+        linear_solver_facts=analysis.linear_solver.describe(analysis.plan) if analysis.plan is not None else "",
+        factor_nonzeros=recorder.factor_nonzeros,
+        damping=type(damping).__name__,
+        num_threads=num_threads,
+        values={v.name: x for v, x in zip(problem.variables, evaluator.point, strict=True)},
+        times=clock.times(),
+    )
 
 
 def _worst_blocks(problem: Problem, block_costs: list[np.ndarray[Any, np.dtype[np.float64]]]) -> tuple[BlockCost, ...]:
