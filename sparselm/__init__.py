@@ -6,7 +6,7 @@ State a :class:`Problem` (variables, residual groups), call :func:`solve`, read 
 """
 
 from sparselm.damping import Fixed, Marquardt, Nielsen
-from sparselm.driver import Analysis, analyze, solve
+from sparselm.driver import Analysis, Evaluation, analyze, evaluate, solve
 from sparselm.errors import (
     FileFormatError,
     MissingDependencyError,
@@ -60,6 +60,7 @@ __all__ = [
     "DenseCholesky",
     "DenseQR",
     "Euclidean",
+    "Evaluation",
     "FileFormatError",
     "Fixed",
     "GemanMcClure",
@@ -91,5 +92,6 @@ __all__ = [
     "Variables",
     "Welsch",
     "analyze",
+    "evaluate",
     "solve",
 ]

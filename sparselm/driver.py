@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
 
 from sparselm.damping.base import AbstractDamping
 from sparselm.damping.nielsen import Nielsen
@@ -23,6 +25,8 @@ from sparselm.structure import Structure
 from sparselm.termination import Status, Stopping
 from sparselm.threads import limit_blas, use_threads
 from sparselm.timing import PhaseClock
+
+Array = npt.NDArray[np.float64]
 
 # Entries of J up to which one thread does: a parallel loop costs 5 to 10 µs to start and end (and a thousand times that
 # where another process keeps a core busy), and takes about that long for so many entries.
@@ -109,7 +113,7 @@ def solve(
         Called with an :class:`sparselm.Iteration` at the start and after each step; a true return value or
         StopIteration ends the solve.
     analysis
-        From :func:`analyze` or an earlier solve's parts, to skip the symbolic work.
+        From :func:`analyze`, to skip the symbolic work.
 
     Returns
     -------
@@ -145,6 +149,8 @@ def solve(
             parameter_tolerance=parameter_tolerance,
             interrupted=interrupted,
         )
+        if callback is not None and not callable(callback):
+            raise SolverError(f"callback must be a function of an Iteration, got {callback!r}")
         recorder = Recorder(clock, callback)
         if num_threads is None and analysis.structure.num_values <= SERIAL_VALUES:
             kernel_threads = 1
@@ -154,6 +160,59 @@ def solve(
             initial_remarks = evaluator.remarks()
             status = levenberg_marquardt(model, damping, stopping, recorder)
             return _result(problem, analysis, evaluator, recorder, status, damping, initial_remarks, kernel_threads, clock)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A problem at its variables' values, from :func:`evaluate`.
+
+    Attributes
+    ----------
+    cost : float
+        ½ Σ ρ(‖W r‖²).
+    residuals : dict of (n, dim)
+        Whitened residuals W r of each group's blocks, before the loss, in the order they were added.
+    block_costs : dict of (n,)
+        ½ ρ(‖W r‖²) of each block.
+    gradient : (num_columns,)
+        Jᵀr over the free tangent components: variables in the order they were added, row by row.
+    jacobian : csr_array (num_rows, num_columns)
+        J, whitened and corrected for losses (Triggs), such that Jᵀr is the gradient with r likewise corrected. Its rows
+        are in the order of the blocks unless some components are held.
+    """
+
+    cost: float
+    residuals: dict[str, Array]
+    block_costs: dict[str, Array]
+    gradient: Array
+    jacobian: sp.csr_array
+
+
+def evaluate(problem: Problem) -> Evaluation:
+    """Evaluate cost, residuals, gradient and Jacobian at the variables' values, without a step.
+
+    Blocks that are not finite are NaN in the outcome; nothing is raised.
+
+    Examples
+    --------
+    >>> import sparselm as slm
+    >>> problem = slm.Problem()
+    >>> x = problem.add_variables("x", [[3.0]])
+    >>> _ = problem.add_residuals(slm.Prior(slm.Euclidean(1)), x, data=[[1.0]], information=4.0, name="prior")
+    >>> found = slm.evaluate(problem)
+    >>> found.cost, found.residuals["prior"], found.gradient
+    (8.0, array([[4.]]), array([8.]))
+    """
+    evaluator = Evaluator(problem, Structure(problem))
+    linearization = evaluator.linearize()
+    names = [group.name for group in problem.residuals]
+    return Evaluation(
+        cost=linearization.cost,
+        residuals=dict(zip(names, evaluator.block_residuals(), strict=True)),
+        block_costs=dict(zip(names, evaluator.block_costs(), strict=True)),
+        gradient=linearization.gradient,
+        jacobian=linearization.jacobian(),
+    )
 
 
 def _result(
@@ -170,6 +229,7 @@ def _result(
     """Sum up a finished solve, at the evaluator's point."""
     block_costs = evaluator.block_costs()
     structure, first, last = analysis.structure, recorder.iterations[0], recorder.iterations[-1]
+    free = np.ones(structure.num_columns, dtype=bool) if evaluator.held is None else ~evaluator.held
     return Result(
         status=status,
         initial_cost=first.cost,
@@ -177,8 +237,8 @@ def _result(
         gradient_max_norm=last.gradient_max_norm,
         iterations=tuple(recorder.iterations),
         sizes=Sizes(
-            num_variable_blocks=structure.num_blocks,
-            num_parameters=structure.num_columns,
+            num_variable_blocks=int(np.logical_or.reduceat(free, structure.block_columns[:-1]).sum()) if len(free) else 0,
+            num_parameters=int(free.sum()),
             num_residual_blocks=sum(len(costs) for costs in block_costs),
             num_residuals=structure.num_rows,
         ),
@@ -197,7 +257,7 @@ def _result(
     )
 
 
-def _worst_blocks(problem: Problem, block_costs: list[np.ndarray[Any, np.dtype[np.float64]]]) -> tuple[BlockCost, ...]:
+def _worst_blocks(problem: Problem, block_costs: list[Array]) -> tuple[BlockCost, ...]:
     found = []
     for group, costs in zip(problem.residuals, block_costs, strict=True):
         count = min(NUM_WORST_BLOCKS, len(costs))

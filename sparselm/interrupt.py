@@ -13,6 +13,8 @@ from types import FrameType
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
     """Yield a function that tells whether Ctrl-C was pressed; a second press raises KeyboardInterrupt at once.
 
+    A press that nobody asked about any more is delivered at the end.
+
     Only in the main thread, and only where Ctrl-C would raise: a program's own handler is left alone.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
@@ -20,6 +22,7 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
         yield lambda: False
         return
     pressed = False
+    noticed = False
 
     def handle(signum: int, frame: FrameType | None) -> None:
         nonlocal pressed
@@ -27,8 +30,15 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         pressed = True
 
+    def was_pressed() -> bool:
+        nonlocal noticed
+        noticed = pressed
+        return pressed
+
     signal.signal(signal.SIGINT, handle)
     try:
-        yield lambda: pressed
+        yield was_pressed
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if pressed and not noticed:
+        raise KeyboardInterrupt

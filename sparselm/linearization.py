@@ -86,6 +86,8 @@ class Linearization:
         for span in self.structure.spans:
             for a, b, blocks in span.shared:
                 self._add_cross_diagonal(span, span.operands[a], span.operands[b], blocks)
+            if span.shared:  # A ≈ −B cancels, and may leave less than nothing
+                np.maximum(self.diagonal, 0.0, out=self.diagonal)
         if held is not None:
             self.gradient[held] = 0.0
 
@@ -200,9 +202,14 @@ class Evaluator:
         self._free_index = [
             None if layout.present is None else np.flatnonzero(layout.present) for layout in structure.variables
         ]
+        self._held_rows = [
+            v.fixed.all(axis=1, keepdims=True) if v.fixed is not None and v.fixed.all(axis=1).any() else None
+            for v in problem.variables
+        ]
         self._groups = list(problem.residuals)
         self._preparations: list[_Preparation] = []
         self._batches: list[list[_Batch]] = [self._bind(span) for span in structure.spans]
+        self._held_entries = [] if self.held is None else self._find_held_entries(self.held)
         has_loss = any(b.loss is not None for batches in self._batches for b in batches)
         longest = max((len(b.r) for batches in self._batches for b in batches if b.loss is not None), default=0)
         self._s = np.zeros(longest if has_loss else 0)
@@ -227,6 +234,9 @@ class Evaluator:
                 tangent.reshape(-1)[self._free_index[number]] = own
             if len(own):
                 self._manifolds[number].retract(self.point[number], tangent, trial[number])
+                rows = self._held_rows[number]
+                if rows is not None:  # a retraction by zero may still round
+                    np.copyto(trial[number], self.point[number], where=rows)
 
     def accept_trial(self) -> None:
         """Make the trial point the current one."""
@@ -250,6 +260,8 @@ class Evaluator:
                     robust += float(rho[:, 0].sum())
             if batches[0].loss is None:
                 plain_rows.append(span.rows)
+        for J, blocks, column in self._held_entries:
+            J[blocks, :, column] = 0.0
         lin.cost = 0.5 * (robust + sum(lin.dot(lin.residual[rows], lin.residual[rows]) for rows in plain_rows))
         lin.update_gradient(self.held)
         return lin
@@ -306,6 +318,15 @@ class Evaluator:
 
     # -- after the solve ------------------------------------------------------------------------------------------------
 
+    def block_residuals(self) -> list[Array]:
+        """W r of every block at the current point, before losses, by residual group, in the user's order."""
+        self._evaluate(self._current)
+        found = [np.zeros((group.num_blocks, group.residual.dim)) for group in self._groups]
+        for span in self.structure.spans:
+            own = self._trial_residual[span.rows].reshape(span.num_blocks, span.dim)
+            found[span.group][slice(None) if span.order is None else span.order] = own
+        return found
+
     def block_costs(self) -> list[Array]:
         """½ρ(‖W r‖²) of every block at the current point, by residual group, in the user's order."""
         self._evaluate(self._current)
@@ -356,6 +377,18 @@ class Evaluator:
             f"residual group {group.name!r}: the {what} of block {original} is not finite at the start ({count} such "
             f"blocks); operands {operands}; data {data}. Correct the start or the data, or leave the block out."
         )
+
+    def _find_held_entries(self, held: BoolArray) -> list[tuple[Array, npt.NDArray[np.intp], int]]:
+        """Columns that are there but held: their derivatives count for nothing, not even where they are not finite."""
+        found = []
+        for span in self.structure.spans:
+            for operand in span.operands:
+                first = operand.layout.column[operand.index]
+                for component in range(operand.width):
+                    blocks = np.flatnonzero(held[first + component])
+                    if len(blocks):
+                        found.append((self.linearization.blocks(span), blocks, operand.start + component))
+        return found
 
     # -- binding --------------------------------------------------------------------------------------------------------
 

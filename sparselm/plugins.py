@@ -62,11 +62,35 @@ def create(kind: str, name: str, options: Mapping[str, Any] | None = None) -> An
         if option not in known:
             raise PluginError(f"{name!r} has no option {option!r}; it has {', '.join(known) or 'none'}")
     try:
-        return cls(**(options or {}))
+        return cls(**_checked(cls, name, options or {}))
     except SparselmError:
         raise
     except (TypeError, ValueError) as error:
         raise PluginError(f"{kind} plug-in {name!r} cannot be made with {dict(options or {})}: {error}") from error
+
+
+def _checked(cls: type, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options whose kind is that of the field's default: a number for a number, a word for a word."""
+    checked = dict(options)
+    for field in dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ():
+        default = field.default
+        if field.name not in checked or default is dataclasses.MISSING or default is None:
+            continue
+        value = checked[field.name]
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if isinstance(default, bool):
+            fits = isinstance(value, bool)
+        elif isinstance(default, int):
+            fits = is_number and value == int(value)
+        else:
+            fits = is_number if isinstance(default, float) else isinstance(value, type(default))
+        if not fits:
+            kind = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+            expected = kind.get(type(default), type(default).__name__)
+            raise PluginError(f"{name!r}: option {field.name} = {value!r}, expected {expected} such as {default!r}")
+        if is_number and not isinstance(default, bool):
+            checked[field.name] = type(default)(value)
+    return checked
 
 
 def parse_value(text: str) -> Any:
@@ -88,6 +112,11 @@ def parse_loss(text: str) -> AbstractLoss:
     name, *numbers = text.split(":")
     cls = load("losses", name)
     fields = [field.name for field in dataclasses.fields(cls) if field.init]
+    required = [f.name for f in dataclasses.fields(cls) if f.init and f.default is dataclasses.MISSING]
+    if len(numbers) < len(required):
+        raise PluginError(
+            f"loss {text!r} needs {len(required)} numbers ({', '.join(required)}), as in {name}" + ":1.0" * len(required)
+        )
     if len(numbers) > len(fields):
         raise PluginError(f"loss {name!r} takes at most {len(fields)} numbers ({', '.join(fields)}), got {len(numbers)}")
     try:

@@ -36,6 +36,8 @@ class Variables:
             array = array.reshape(-1, 1)
         if array.ndim != 2:
             raise ProblemError(f"variables {name!r}: values have shape {array.shape}, expected (n, ambient_dim)")
+        if manifold is not None and not isinstance(manifold, AbstractManifold):
+            raise ProblemError(f"variables {name!r}: manifold must be an instance such as slm.SE3(), got {manifold!r}")
         self.manifold = manifold if manifold is not None else Euclidean(array.shape[1])
         self._values = np.empty_like(array)
         self.values = array
@@ -43,8 +45,10 @@ class Variables:
 
     @property
     def values(self) -> Array:
-        """The start of the next solve, ``(n, ambient_dim)``; assign to change it."""
-        return self._values
+        """The start of the next solve, ``(n, ambient_dim)``, read-only; assign an array to change it."""
+        view = self._values.view()
+        view.flags.writeable = False
+        return view
 
     @values.setter
     def values(self, values: npt.ArrayLike) -> None:
@@ -58,13 +62,15 @@ class Variables:
         if not np.isfinite(array).all():
             row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
             raise ProblemError(f"variables {self.name!r}: row {row} is not finite: {array[row]}")
-        self.manifold.project(array, self._values)
-        if not np.isfinite(self._values).all():
-            row = int(np.flatnonzero(~np.isfinite(self._values).all(axis=1))[0])
+        projected = np.empty_like(array)
+        self.manifold.project(array, projected)
+        if not np.isfinite(projected).all():
+            row = int(np.flatnonzero(~np.isfinite(projected).all(axis=1))[0])
             raise ProblemError(
                 f"variables {self.name!r}: row {row} = {array[row]} has no nearest point on {self.manifold!r}; "
                 "a quaternion or direction must not be zero"
             )
+        self._values = projected
 
     @property
     def fixed(self) -> BoolArray | None:
@@ -89,16 +95,19 @@ class Variables:
             selected = np.arange(len(self))[rows]
         except IndexError as error:
             raise ProblemError(f"variables {self.name!r} has {len(self)} rows: {error}") from None
-        mask[np.atleast_1d(selected)[:, None], np.array(chosen, dtype=np.intp)] = value
+        mask[selected.reshape(-1, 1), np.array(chosen, dtype=np.intp)] = value
         self._fixed = mask if mask.any() else None
 
     def __len__(self) -> int:
         return int(self._values.shape[0])
 
     def __getitem__(self, index: Any) -> Selection:
-        if isinstance(index, (slice, int)):
+        if isinstance(index, (slice, int, np.integer)):
             index = np.atleast_1d(np.arange(len(self), dtype=np.int32)[index])
-        return Selection(self, np.asarray(index))
+        array = np.asarray(index)
+        if array.dtype == bool and array.shape == (len(self),):
+            array = np.flatnonzero(array).astype(np.int32)
+        return Selection(self, array if array.size else array.astype(np.int32))
 
     def __repr__(self) -> str:
         held = "" if self._fixed is None else f", {int(self._fixed.all(axis=1).sum())} held"
@@ -107,14 +116,21 @@ class Variables:
 
 @dataclass(frozen=True)
 class Selection:
-    """The row of some variables that each residual block reads."""
+    """The row of some variables that each residual block reads.
+
+    The index array is not copied: it must not be changed in place while a problem or an analysis uses it.
+    """
 
     variables: Variables
     index: npt.NDArray[Any]
 
     def __post_init__(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """Raise where the index is no 1-D array of row numbers."""
         name, index, n = self.variables.name, self.index, len(self.variables)
-        if index.ndim != 1 or (index.dtype.kind not in "iu" and index.size):
+        if index.ndim != 1 or index.dtype.kind not in "iu":
             raise ProblemError(
                 f"variables {name!r}: an operand's index must be a 1-D array of integers, got {index.dtype} of shape "
                 f"{index.shape}"
@@ -141,13 +157,28 @@ class ResidualGroup:
         self.residual = residual
         self.operands = operands
         self._check_operands()
+        self._loss: AbstractLoss | None = None
         self.loss = loss
+        self.sqrt_information: Array | None = None
         self.set_data(data)
         self.set_weight(information=information, sqrt_information=sqrt_information)
 
     @property
     def num_blocks(self) -> int:
         return len(self.operands[0].index)
+
+    @property
+    def loss(self) -> AbstractLoss | None:
+        """Robust loss of each block; None for ρ(s) = s."""
+        return self._loss
+
+    @loss.setter
+    def loss(self, loss: AbstractLoss | None) -> None:
+        if loss is not None and not isinstance(loss, AbstractLoss):
+            raise ProblemError(
+                f"residual group {self.name!r}: loss must be an instance such as slm.Huber(1.0), got {loss!r}"
+            )
+        self._loss = loss
 
     def _check_operands(self) -> None:
         expected = self.residual.manifolds
@@ -196,11 +227,12 @@ class ResidualGroup:
         """
         if information is not None and sqrt_information is not None:
             raise ProblemError(f"residual group {self.name!r}: give information= or sqrt_information=, not both")
-        self.sqrt_information: Array | None = None
         if information is not None:
             self.sqrt_information = _square_root(self._check_weight(information, "information"), self.name)
         elif sqrt_information is not None:
             self.sqrt_information = self._check_weight(sqrt_information, "sqrt_information")
+        else:
+            self.sqrt_information = None
 
     def _check_weight(self, weight: npt.ArrayLike, what: str) -> Array:
         """Bring a weight to ``(n | 1, dim | 1, dim | 1)``."""
@@ -308,7 +340,11 @@ class Problem:
         if not isinstance(residual, AbstractResidual):
             raise ProblemError(f"a residual must be an AbstractResidual instance, got {residual!r}")
         selections = tuple(o[:] if isinstance(o, Variables) else o for o in operands)
+        if not selections:
+            raise ProblemError("a residual group needs an operand, such as cameras[camera_index]")
         for selection in selections:
+            if not isinstance(selection, Selection):
+                raise ProblemError(f"an operand must be variables or variables[index], got {type(selection).__name__}")
             if not any(selection.variables is known for known in self.variables):
                 raise ProblemError(f"variables {selection.variables.name!r} belong to another problem")
         base = name if name is not None else type(residual).__name__.lower()
@@ -320,6 +356,9 @@ class Problem:
 
     def update(self, result: Result) -> None:
         """Take a result's values as the start of the next solve."""
+        missing = [v.name for v in self.variables if v.name not in result.values]
+        if missing:
+            raise ProblemError(f"the result has no values of {', '.join(map(repr, missing))}: it is of another problem")
         for variables in self.variables:
             variables.values = result[variables]
 

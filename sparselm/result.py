@@ -112,14 +112,21 @@ class Result:
     num_threads: int
     values: Mapping[str, Array] = field(repr=False)
 
-    def __getitem__(self, variables: Variables) -> Array:
-        """Optimised values ``(n, ambient_dim)`` of some variables."""
-        return self.values[variables.name]
+    def __getitem__(self, variables: Variables | str) -> Array:
+        """Optimised values ``(n, ambient_dim)`` of some variables, or of those of that name."""
+        return self.values[variables if isinstance(variables, str) else variables.name]
 
     @property
     def success(self) -> bool:
-        """True where the values are usable: a tolerance was met, or the cost went down before a limit was."""
-        return self.status.converged or self.final_cost < self.initial_cost
+        """True where the values are usable.
+
+        A tolerance was met; or the cost went down before a limit was; or no step could lower it any further (STALLED)
+        although the cost could be computed at some trial point.
+        """
+        if self.status.is_limit:
+            return self.final_cost < self.initial_cost
+        stalled = self.status is Status.STALLED and any(i.valid for i in self.iterations[1:])
+        return self.status.converged or stalled
 
     @property
     def message(self) -> str:

@@ -136,7 +136,8 @@ class Structure:
     def __init__(self, problem: Problem, *, keep_held_columns: bool = False) -> None:
         if not problem.variables or not problem.residuals:
             raise ProblemError("the problem has no variables or no residuals; add_variables and add_residuals first")
-        self._operand_index = tuple(tuple(o.index for o in group.operands) for group in problem.residuals)
+        self._manifolds = tuple(variables.manifold for variables in problem.variables)
+        self._groups = tuple(_identity(problem, group) for group in problem.residuals)
         self.group_names = tuple(group.name for group in problem.residuals)
         keep = set(range(len(problem.variables))) if keep_held_columns else _too_many_signatures(problem)
         self.variables = _lay_out(problem.variables, keep)
@@ -153,13 +154,18 @@ class Structure:
 
     def matches(self, problem: Problem) -> bool:
         """True where the problem still has the variables, groups and operands that were analysed."""
-        return (
-            len(problem.variables) == len(self.variables)
-            and all(len(v) == layout.num_rows for v, layout in zip(problem.variables, self.variables, strict=True))
-            and len(problem.residuals) == len(self._operand_index)
-            and all(
-                len(group.operands) == len(known) and all(o.index is i for o, i in zip(group.operands, known, strict=True))
-                for group, known in zip(problem.residuals, self._operand_index, strict=True)
+        if len(problem.variables) != len(self.variables) or len(problem.residuals) != len(self._groups):
+            return False
+        same_variables = all(
+            len(v) == layout.num_rows and v.manifold == manifold
+            for v, layout, manifold in zip(problem.variables, self.variables, self._manifolds, strict=True)
+        )
+        return same_variables and all(
+            dim == known_dim
+            and numbers == known_numbers
+            and all(index is known for index, known in zip(indices, known_indices, strict=True))
+            for (dim, numbers, indices), (known_dim, known_numbers, known_indices) in zip(
+                (_identity(problem, group) for group in problem.residuals), self._groups, strict=True
             )
         )
 
@@ -199,9 +205,10 @@ class Structure:
     @functools.cached_property
     def indptr(self) -> npt.NDArray[np.int32] | npt.NDArray[np.int64]:
         """CSR row pointers of J, ``(num_rows + 1,)``."""
-        lengths = np.concatenate([np.full(s.num_blocks * s.dim, s.width, dtype=self.index_dtype) for s in self.spans])
         indptr = np.zeros(self.num_rows + 1, dtype=self.index_dtype)
-        np.cumsum(lengths, out=indptr[1:])
+        for span in self.spans:
+            indptr[1:][span.rows] = span.width
+        np.cumsum(indptr, out=indptr)
         return indptr
 
     @functools.cached_property
@@ -240,6 +247,12 @@ def _too_many_signatures(problem: Problem) -> set[int]:
             if signature is not None and len(np.unique(signature)) > MAX_SIGNATURES:
                 keep.update(n for n, m in zip(numbers, masks, strict=True) if m is not None)
     return keep
+
+
+def _identity(problem: Problem, group: ResidualGroup) -> tuple[int, tuple[int, ...], tuple[npt.NDArray[np.integer], ...]]:
+    """What a structure depends on of a group: its dim, which variables its operands read, and their index arrays."""
+    numbers = tuple(_position(problem.variables, o.variables) for o in group.operands)
+    return group.residual.dim, numbers, tuple(o.index for o in group.operands)
 
 
 def _position(variables: Sequence[Variables], wanted: Variables) -> int:
@@ -299,6 +312,8 @@ def _append_spans(
     variables: Sequence[Variables],
     layouts: Sequence[VariableLayout],
 ) -> None:
+    for operand in group.operands:
+        operand.check()  # once more: the arrays are the user's, and kernels trust them
     numbers = [_position(variables, o.variables) for o in group.operands]
     signature = _signatures(group, keep=[layouts[n].present is None for n in numbers])
     orders: list[LongArray | None] = [None]

@@ -7,6 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+import numpy as np
+
+from sparselm.errors import SolverError
+
 
 class Status(Enum):
     """How a solve ended. ``converged`` ones met a tolerance; ``message`` says what happened, ``remedy`` what to try."""
@@ -28,6 +32,11 @@ class Status(Enum):
         return self in (Status.GRADIENT_TOLERANCE, Status.FUNCTION_TOLERANCE, Status.PARAMETER_TOLERANCE)
 
     @property
+    def is_limit(self) -> bool:
+        """True where the solve was going well and something outside it said stop."""
+        return self in (Status.MAX_ITERATIONS, Status.TIME_LIMIT, Status.INTERRUPTED, Status.STOPPED_BY_CALLBACK)
+
+    @property
     def message(self) -> str:
         """What happened, in one line."""
         return _MESSAGES[self][0]
@@ -44,7 +53,8 @@ _MESSAGES = {
     Status.PARAMETER_TOLERANCE: ("converged: ‖δ‖ ≤ parameter_tolerance · (‖x‖ + parameter_tolerance)", ""),
     Status.STALLED: (
         "no step decreases the cost any further: the damping has left its range",
-        "usually converged to machine precision; if the gradient is large, check the Jacobians with a finite difference",
+        "converged to machine precision if the gradient is small; if it is not, a Jacobian is wrong: try "
+        "sparselm.testing.check_residual",
     ),
     Status.MAX_ITERATIONS: ("max_iterations reached", "raise max_iterations, or continue from this result"),
     Status.TIME_LIMIT: ("time_limit reached", "raise time_limit, or continue from this result"),
@@ -99,14 +109,24 @@ class Stopping:
     max_consecutive_invalid_steps: int = MAX_CONSECUTIVE_INVALID_STEPS
     interrupted: Callable[[], bool] = lambda: False
 
+    def __post_init__(self) -> None:
+        for name in ("function_tolerance", "gradient_tolerance", "parameter_tolerance", "time_limit", "max_iterations"):
+            value = getattr(self, name)
+            if not (isinstance(value, (int, float, np.number)) and value >= 0):
+                raise SolverError(f"{name} = {value!r}, expected a number ≥ 0")
+
     def at_start(self, gradient_max_norm: float) -> Status | None:
         """The verdict before the first step."""
+        if self.interrupted():
+            return Status.INTERRUPTED
         if gradient_max_norm <= self.gradient_tolerance:
             return Status.GRADIENT_TOLERANCE
         return Status.MAX_ITERATIONS if self.max_iterations <= 0 else None
 
     def after_step(self, now: Progress) -> Status | None:
-        """The verdict after a step; None to go on."""
+        """The verdict after a step; None to go on. Ctrl-C comes first: who pressed it wants to be told so."""
+        if self.interrupted():
+            return Status.INTERRUPTED
         if now.accepted:
             if not math.isfinite(now.gradient_max_norm):
                 return Status.NON_FINITE_JACOBIAN
@@ -116,8 +136,6 @@ class Stopping:
                 return Status.FUNCTION_TOLERANCE
             if now.step_norm <= self.parameter_tolerance * (now.point_norm + self.parameter_tolerance):
                 return Status.PARAMETER_TOLERANCE
-        if self.interrupted():
-            return Status.INTERRUPTED
         if now.consecutive_invalid >= self.max_consecutive_invalid_steps:
             return Status.INVALID_STEPS
         if now.damping_exhausted:

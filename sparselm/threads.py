@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numba
+import numpy as np
 
 from sparselm._jit import load_openmp
 from sparselm.errors import SolverError
@@ -30,7 +31,7 @@ def use_threads(num_threads: int | None) -> Iterator[int]:
     before = available_threads()
     count = before if num_threads is None else num_threads
     most = int(numba.config.NUMBA_NUM_THREADS)
-    if not 1 <= count <= most:
+    if not (isinstance(count, (int, np.integer)) and 1 <= count <= most):
         raise SolverError(
             f"num_threads = {count}, expected 1 … {most}; set NUMBA_NUM_THREADS before Python starts to allow more"
         )

@@ -17,7 +17,7 @@ _SOLVE_EPILOG = """examples:
   sparselm solve torus3D.g2o --start spanning-tree --report torus3D.json
   sparselm solve scene.npz --loss huber:1.0 --damping marquardt --set damping.factor=5
 
-Ctrl-C ends a solve with its best iterate, which is written to --output and --report; a second Ctrl-C gives up at once.
+Ctrl-C ends a solve with its best iterate, which is written to --output and --report; a second Ctrl-C gives up.
 exit status: 0 usable solution, 1 none, 2 bad input or usage, 130 interrupted"""
 
 

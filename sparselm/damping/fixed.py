@@ -38,8 +38,8 @@ class Fixed(AbstractDamping):
     lambda_: float = 1e-8
 
     def __post_init__(self) -> None:
-        if not self.lambda_ > 0.0:
-            raise SolverError(f"Fixed: lambda_ = {self.lambda_}, expected a number > 0")
+        if not 0.0 < self.lambda_ < np.inf:
+            raise SolverError(f"{self!r}: expected a finite lambda_ > 0")
 
     def start(self, model: Model) -> FixedState:
         return FixedState(StepVectors.take(model))

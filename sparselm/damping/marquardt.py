@@ -49,8 +49,10 @@ class Marquardt(AbstractDamping):
     max_lambda: float = 1e32
 
     def __post_init__(self) -> None:
-        if not self.factor > 1.0 or not self.initial_lambda > 0.0:
-            raise SolverError(f"Marquardt: factor = {self.factor} must exceed 1, initial_lambda = {self.initial_lambda} 0")
+        if not self.factor > 1.0:
+            raise SolverError(f"{self!r}: factor must exceed 1")
+        if not 0.0 < self.min_lambda <= self.initial_lambda <= self.max_lambda:
+            raise SolverError(f"{self!r}: expected 0 < min_lambda ≤ initial_lambda ≤ max_lambda")
 
     def start(self, model: Model) -> MarquardtState:
         return MarquardtState(self.initial_lambda, StepVectors.take(model))

@@ -17,6 +17,7 @@ from sparselm.damping.base import (
     Trial,
     damped_step,
 )
+from sparselm.errors import SolverError
 
 Array = npt.NDArray[np.float64]
 
@@ -54,6 +55,10 @@ class Nielsen(AbstractDamping):
     max_radius: float = 1e16
     min_gain_ratio: float = 1e-3
 
+    def __post_init__(self) -> None:
+        if not 0.0 < self.min_radius <= self.initial_radius <= self.max_radius:
+            raise SolverError(f"{self!r}: expected 0 < min_radius ≤ initial_radius ≤ max_radius")
+
     def start(self, model: Model) -> NielsenState:
         scale = 1.0 / (1.0 + np.sqrt(model.diagonal))
         return NielsenState(
@@ -74,7 +79,8 @@ class Nielsen(AbstractDamping):
         gain_ratio = actual_reduction / trial.predicted if trial.predicted > 0 else -1.0
         if gain_ratio <= self.min_gain_ratio:
             return False, self.invalid(state)
-        shrink = max(1.0 / 3.0, 1.0 - (2.0 * gain_ratio - 1.0) ** 3)
+        # From a ratio of 0.94 on this is ⅓; a huge one would overflow.
+        shrink = max(1.0 / 3.0, 1.0 - (2.0 * min(gain_ratio, 2.0) - 1.0) ** 3)
         return True, replace(state, radius=min(self.max_radius, state.radius / shrink), decrease_factor=2.0)
 
     def invalid(self, state: NielsenState) -> NielsenState:

@@ -61,7 +61,11 @@ def line_at(text: bytes, offset: int) -> int:
 def open_binary(path: PathLike) -> IO[bytes]:
     """Open a file for reading; what the system refuses becomes a :class:`FileFormatError` with a remedy."""
     try:
-        return open(path, "rb")
+        file = open(path, "rb")  # noqa: SIM115  (the caller closes it)
+        if not file.seekable():
+            file.close()
+            raise malformed(path, None, "this is a pipe, expected a file; write what comes through it to a file first")
+        return file
     except FileNotFoundError as error:
         raise malformed(path, None, "no such file; check the path") from error
     except IsADirectoryError as error:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from sparselm.linear_solvers.base import AbstractLinearSolver
-from sparselm.linear_solvers.cholmod import Cholmod
+from sparselm.linear_solvers.cholmod import Cholmod, is_available
 from sparselm.linear_solvers.dense_cholesky import DenseCholesky
 from sparselm.linear_solvers.dense_qr import DenseQR
 from sparselm.linear_solvers.lsmr import LSMR
@@ -45,7 +44,7 @@ def choose_linear_solver(structure: Structure) -> tuple[AbstractLinearSolver, st
                 f"a Cholesky factor of the {n} columns would take about {needed / 2**30:.1f} GiB of the machine's "
                 f"{memory / 2**30:.1f} GiB, so that an iterative solver without one is used"
             )
-    if find_spec("sksparse") is not None:
+    if is_available():
         return (
             Cholmod(),
             f"with {n} columns in {structure.num_blocks} blocks, sparse Cholesky by CHOLMOD is the fastest",

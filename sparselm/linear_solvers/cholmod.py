@@ -233,6 +233,15 @@ def _with_long_indices(matrix: Any) -> Any:
     return matrix
 
 
+def is_available() -> bool:
+    """True where scikit-sparse is installed and can be imported."""
+    try:
+        _backend()
+    except MissingDependencyError:
+        return False
+    return True
+
+
 @functools.cache
 def _backend() -> _Backend04:
     try:

@@ -329,6 +329,8 @@ class NormalEquations:
                     self.values,
                 )
         np.take(self.values, self.diagonal_index, out=self._diagonal, mode="clip")
+        # Of a variable used twice, A² + B² + AᵀB + BᵀA cancels where A ≈ −B, and may leave less than nothing.
+        np.maximum(self._diagonal, 0.0, out=self._diagonal)
         self._overwritten = False
 
     def set_damping(self, damping: Array) -> bool:

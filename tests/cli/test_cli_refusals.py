@@ -61,7 +61,7 @@ def test_missing_file_and_folder(command, tmp_path, verb):
         (["solve", "FILE", "--set", "damping.size=3"], "initial_radius"),
         (["solve", "FILE", "--set", "solver.size=3"], "--linear-solver"),
         (["solve", "FILE", "--set", "damping.min_radius=1", "--set", "damping.min_radius=2"], "twice"),
-        (["solve", "FILE", "--damping", "fixed", "--set", "damping.lambda_=-1"], "expected a number > 0"),
+        (["solve", "FILE", "--damping", "fixed", "--set", "damping.lambda_=-1"], "finite lambda_ > 0"),
         (["solve", "FILE", "--damping", "fixed", "--set", "damping.lambda_=much"], "much"),
         (["demo", "--cameras", "1"], "integer ≥ 2"),
         (["demo", "--save", "/no/such/folder/demo.txt"], "does not exist"),

@@ -132,13 +132,13 @@ def chain(n):
 
 
 def test_choice_by_size_installation_and_memory(monkeypatch):
-    monkeypatch.setattr(auto, "find_spec", lambda name: object())
+    monkeypatch.setattr(auto, "is_available", lambda: True)
     cases = [(8, DenseQR), (25, DenseCholesky), (200, Cholmod)]
     for n, expected in cases:
         solver, reason = auto.choose_linear_solver(chain(n))
         assert isinstance(solver, expected)
         assert str(3 * n) in reason
-    monkeypatch.setattr(auto, "find_spec", lambda name: None)
+    monkeypatch.setattr(auto, "is_available", lambda: False)
     solver, reason = auto.choose_linear_solver(chain(200))
     assert isinstance(solver, SuperLU)
     assert "sparselm[cholmod]" in reason
