@@ -98,9 +98,9 @@ def write_front(file, threads, evaluations):
 
 def measure_ours(file, threads, evaluations):
     """The fastest of many evaluations at the start."""
+    from sparselm.evaluator import Evaluator
     from sparselm.io import read_bal
     from sparselm.io.bal import to_problem
-    from sparselm.linearization import Evaluator
     from sparselm.structure import Structure
     from sparselm.threads import use_threads
 

@@ -13,11 +13,11 @@ import scipy.sparse as sp
 from sparselm.damping.base import AbstractDamping
 from sparselm.damping.nielsen import Nielsen
 from sparselm.errors import ProblemError, SolverError
+from sparselm.evaluator import Evaluator
 from sparselm.interrupt import deferred_interrupt
 from sparselm.levenberg_marquardt import levenberg_marquardt
 from sparselm.linear_solvers.auto import choose_linear_solver
 from sparselm.linear_solvers.base import AbstractLinearSolver
-from sparselm.linearization import Evaluator
 from sparselm.model import QuadraticModel
 from sparselm.problem import Problem
 from sparselm.result import BlockCost, Callback, Recorder, Result, Sizes

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sparselm.damping.base import StepFailure, Trial
+from sparselm.evaluator import Evaluator
 from sparselm.linear_solvers.base import AbstractLinearSolver, Failure, SolveFacts
-from sparselm.linearization import Evaluator
 from sparselm.timing import PhaseClock
 
 Array = npt.NDArray[np.float64]

@@ -19,6 +19,7 @@ ROOMS = [
     {"driver"},
     {"levenberg_marquardt"},
     {"model"},
+    {"evaluator"},
     {"linearization"},
     {"result"},
     {"report", "structure", "termination", "timing", "threads", "interrupt"},

@@ -6,8 +6,8 @@ import pytest
 from small_problems import LinearBlocks, Rosenbrock, mixed_problem
 
 import sparselm as slm
+from sparselm.evaluator import Evaluator
 from sparselm.gather import PIECE
-from sparselm.linearization import Evaluator
 from sparselm.structure import Structure
 
 

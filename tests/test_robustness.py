@@ -9,7 +9,7 @@ import pytest
 from small_problems import LinearBlocks, Rosenbrock, rosenbrock_problem
 
 import sparselm as slm
-from sparselm.linearization import Evaluator
+from sparselm.evaluator import Evaluator
 from sparselm.structure import Structure
 
 

@@ -9,7 +9,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 import problems
 import sparselm as slm
-from sparselm.linearization import Evaluator
+from sparselm.evaluator import Evaluator
 from sparselm.plugins import create
 from sparselm.structure import Structure
 

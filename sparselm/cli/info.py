@@ -13,8 +13,8 @@ from sparselm.cli.arguments import ExitStatus
 from sparselm.cli.console import Console
 from sparselm.cli.files import ProblemFile, read_file
 from sparselm.cli.statistics import file_statistics, information_statistics, num_components
+from sparselm.evaluator import Evaluator
 from sparselm.io import BundleAdjustmentData, PoseGraph
-from sparselm.linearization import Evaluator
 from sparselm.problem import Problem
 from sparselm.report.text import labelled
 from sparselm.structure import Structure

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sparselm.errors import SolverError
+from sparselm.evaluator import Evaluator
 from sparselm.linear_solvers.base import AbstractLinearSolver, Array, Failure, SolveFacts
-from sparselm.linearization import Evaluator, Linearization
+from sparselm.linearization import Linearization
 from sparselm.manifolds.base import AbstractManifold
 from sparselm.manifolds.euclidean import Euclidean
 from sparselm.problem import Problem, Selection

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sparselm.evaluator import Evaluator
 from sparselm.linear_solvers.normal_equations import BlockPattern, NormalEquations, minimum_degree_order
-from sparselm.linearization import Evaluator
 from sparselm.problem import Problem
 from sparselm.structure import Structure
 from sparselm.testing.linear_solvers import SHAPES, LinearBlocks, random_problem

@@ -9,8 +9,8 @@ import pytest
 
 import sparselm.linear_solvers.cholmod as module
 from sparselm.errors import MissingDependencyError, SolverError
+from sparselm.evaluator import Evaluator
 from sparselm.linear_solvers import Cholmod, Failure
-from sparselm.linearization import Evaluator
 from sparselm.structure import Structure
 from sparselm.testing.linear_solvers import random_problem
 

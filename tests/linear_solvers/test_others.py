@@ -7,8 +7,8 @@ import pytest
 
 import sparselm.linear_solvers.auto as auto
 from sparselm.errors import SolverError
+from sparselm.evaluator import Evaluator
 from sparselm.linear_solvers import LSMR, LSQR, Cholmod, DenseCholesky, DenseQR, Failure, SuperLU
-from sparselm.linearization import Evaluator
 from sparselm.problem import Problem
 from sparselm.structure import Structure
 from sparselm.testing.linear_solvers import LinearBlocks, random_problem
