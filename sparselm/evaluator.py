@@ -81,10 +81,9 @@ class Evaluator:
         self._preparations: list[_Preparation] = []
         self._batches: list[list[_Batch]] = [self._bind(span) for span in structure.spans]
         self._held_entries = [] if self.held is None else self._find_held_entries(self.held)
-        has_loss = any(b.loss is not None for batches in self._batches for b in batches)
         longest = max((len(b.r) for batches in self._batches for b in batches if b.loss is not None), default=0)
-        self._s = np.zeros(longest if has_loss else 0)
-        self._rho = np.zeros((longest if has_loss else 0, 3))
+        self._s = np.zeros(longest)
+        self._rho = np.zeros((longest, 3))
 
     # -- points ---------------------------------------------------------------------------------------------------------
 
@@ -168,12 +167,10 @@ class Evaluator:
 
     def _evaluate(self, which: int) -> None:
         self._prepare(which)
-        nothing = np.empty((0, 0, 0))
         for batches in self._batches:
             for batch in batches:
                 batch.residual.evaluate(batch.blocks[which], batch.data, batch.trial_r)
-                if batch.weight is not None:
-                    _whiten(batch.weight, batch.trial_r, nothing)
+                _whiten(batch.weight, batch.trial_r, np.empty((*batch.trial_r.shape, 0)))
 
     def _prepare(self, which: int) -> None:
         for p in self._preparations:
@@ -318,11 +315,10 @@ class Evaluator:
 def _whiten(weight: Array | None, r: Array, J: Array) -> None:
     if weight is None:
         return
-    view = J if len(J) == len(r) else np.empty((len(r), r.shape[1], 0))
     if weight.shape[1:] == (1, 1):
-        scale_blocks(weight.reshape(-1), r, view)
+        scale_blocks(weight.reshape(-1), r, J)
     else:
-        whiten_blocks(weight, r, view)
+        whiten_blocks(weight, r, J)
 
 
 def _linearize_batch(batch: _Batch, blocks: tuple[OperandBlocks, ...]) -> None:

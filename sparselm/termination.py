@@ -106,7 +106,6 @@ class Stopping:
     function_tolerance: float = 1e-6
     gradient_tolerance: float = 1e-10
     parameter_tolerance: float = 1e-8
-    max_consecutive_invalid_steps: int = MAX_CONSECUTIVE_INVALID_STEPS
     interrupted: Callable[[], bool] = lambda: False
 
     def __post_init__(self) -> None:
@@ -136,7 +135,7 @@ class Stopping:
                 return Status.FUNCTION_TOLERANCE
             if now.step_norm <= self.parameter_tolerance * (now.point_norm + self.parameter_tolerance):
                 return Status.PARAMETER_TOLERANCE
-        if now.consecutive_invalid >= self.max_consecutive_invalid_steps:
+        if now.consecutive_invalid >= MAX_CONSECUTIVE_INVALID_STEPS:
             return Status.INVALID_STEPS
         if now.damping_exhausted:
             return Status.STALLED

@@ -205,18 +205,7 @@ class DampedLeastSquares:
 
 @dataclass(frozen=True)
 class AbstractLeastSquaresSolver(AbstractLinearSolver):
-    """The four verbs of a solver that is a method for min ‖A y − c‖; forms neither JᵀJ nor a factor.
-
-    Columns are scaled to norm 1. A singular system, which direct solvers refuse, gets a solution of least norm (in the
-    scaled variables).
-
-    Parameters
-    ----------
-    tolerance
-        Stop at ‖S (b − (JᵀJ + D) x)‖ ≤ tolerance ‖S b‖, S = diag(JᵀJ + D)^(−1/2), where the caller names no other.
-    max_iterations
-        Most steps of one solve; what has been reached by then is returned.
-    """
+    """The four verbs of a solver that is a method for min ‖A y − c‖; its subclasses are the methods."""
 
     tolerance: float = 1e-2
     max_iterations: int = 500
