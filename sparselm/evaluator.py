@@ -116,7 +116,7 @@ class Evaluator:
 
     def linearize(self) -> Linearization:
         """Refresh residuals, Jacobian, gradient, diagonal and cost at the current point."""
-        self._prepare(self._current)
+        self._prepare(self._current, derivatives=True)
         lin = self.linearization
         robust = 0.0
         plain_rows: list[slice] = []
@@ -166,15 +166,15 @@ class Evaluator:
         return sum(float(np.vdot(values, values)) for values in self.point)
 
     def _evaluate(self, which: int) -> None:
-        self._prepare(which)
+        self._prepare(which, derivatives=False)
         for batches in self._batches:
             for batch in batches:
                 batch.residual.evaluate(batch.blocks[which], batch.data, batch.trial_r)
                 _whiten(batch.weight, batch.trial_r, np.empty((*batch.trial_r.shape, 0)))
 
-    def _prepare(self, which: int) -> None:
+    def _prepare(self, which: int, *, derivatives: bool) -> None:
         for p in self._preparations:
-            p.residual.prepare(p.operand, self._points[which][p.variables], p.out)
+            p.residual.prepare(p.operand, self._points[which][p.variables], p.out, derivatives=derivatives)
 
     def _apply_loss(self, loss: AbstractLoss, r: Array) -> tuple[Array, Array]:
         s, rho = self._s[: len(r)], self._rho[: len(r)]
@@ -212,7 +212,7 @@ class Evaluator:
 
     def remarks(self) -> dict[str, int]:
         """Counts of what residuals find legal but worth telling at the current point."""
-        self._prepare(self._current)
+        self._prepare(self._current, derivatives=False)
         totals: dict[str, int] = {}
         for batches in self._batches:
             for batch in batches:

@@ -13,7 +13,7 @@ from sparselm.errors import ProblemError
 from sparselm.losses.base import AbstractLoss
 from sparselm.manifolds.base import AbstractManifold
 from sparselm.manifolds.euclidean import Euclidean
-from sparselm.residuals.base import AbstractResidual
+from sparselm.residuals.base import AbstractResidual, UnboundResidual
 
 if TYPE_CHECKING:
     from sparselm.result import Result
@@ -312,8 +312,8 @@ class Problem:
 
     def add_residuals(
         self,
-        residual: AbstractResidual,
-        *operands: Selection | Variables,
+        residual: AbstractResidual | UnboundResidual,
+        *operands: Selection | Variables | None,
         data: Any = None,
         loss: AbstractLoss | None = None,
         information: npt.ArrayLike | None = None,
@@ -325,9 +325,11 @@ class Problem:
         Parameters
         ----------
         residual
-            The function of one block, in batched form.
+            The function of one block: one made by :func:`sparselm.residual`, a :class:`sparselm.BatchResidual`, or an
+            instance of a residual class.
         *operands
-            ``variables[index]`` for each operand; bare ``variables`` select every row in order.
+            ``variables[index]`` for each operand; bare ``variables`` select every row in order. None leaves an optional
+            operand out.
         data
             Measurements ``(n, …)``, or a tuple of such arrays.
         loss
@@ -335,11 +337,15 @@ class Problem:
         information, sqrt_information
             Weight Ω, or W with Ω = WᵀW: a number, ``(n,)``, ``(dim, dim)`` or ``(n, dim, dim)``.
         name
-            Used in reports; the residual's class name in lower case by default.
+            Used in reports; the function's name, or the residual's class name in lower case, by default.
         """
-        if not isinstance(residual, AbstractResidual):
-            raise ProblemError(f"a residual must be an AbstractResidual instance, got {residual!r}")
-        selections = tuple(o[:] if isinstance(o, Variables) else o for o in operands)
+        if not isinstance(residual, (AbstractResidual, UnboundResidual)):
+            raise ProblemError(
+                f"a residual must be a function decorated with @slm.residual(dim=…), a slm.BatchResidual or an instance "
+                f"of a residual class, got {residual!r}"
+            )
+        given = tuple(o[:] if isinstance(o, Variables) else o for o in operands)
+        selections = tuple(o for o in given if o is not None)
         if not selections:
             raise ProblemError("a residual group needs an operand, such as cameras[camera_index]")
         for selection in selections:
@@ -347,7 +353,13 @@ class Problem:
                 raise ProblemError(f"an operand must be variables or variables[index], got {type(selection).__name__}")
             if not any(selection.variables is known for known in self.variables):
                 raise ProblemError(f"variables {selection.variables.name!r} belong to another problem")
-        base = name if name is not None else type(residual).__name__.lower()
+        if isinstance(residual, UnboundResidual):
+            base = residual.name if name is None else name
+            rows = data if isinstance(data, tuple) else () if data is None else (data,)
+            manifolds = tuple(None if o is None else o.variables.manifold for o in given)
+            residual = residual.bind(manifolds, tuple(np.shape(array)[1:] for array in rows))
+        else:
+            base = type(residual).__name__.lower() if name is None else name
         taken = {group.name for group in self.residuals}
         unique = base if base not in taken else next(f"{base}-{i}" for i in range(2, 10**9) if f"{base}-{i}" not in taken)
         group = ResidualGroup(unique, residual, selections, data, loss, information, sqrt_information)

@@ -67,8 +67,14 @@ class AbstractResidual(ABC):
         """Numbers to keep per row of each operand's variables, computed once per point; 0 where there are none."""
         return (0,) * len(self.manifolds)
 
-    def prepare(self, operand: int, values: Array, out: Array) -> None:  # noqa: B027  (nothing is prepared by default)
-        """Write what every block of a row needs (a rotation matrix per camera, say); out ``(num_rows, prepared_dim)``."""
+    def prepare(  # noqa: B027  (nothing is prepared by default)
+        self, operand: int, values: Array, out: Array, *, derivatives: bool
+    ) -> None:
+        """Write what every block of a row needs (a rotation matrix per camera, say); out ``(num_rows, prepared_dim)``.
+
+        Where ``derivatives`` is False, ``evaluate`` follows and not ``linearize``: what only the Jacobian needs may stay
+        unwritten.
+        """
 
     @abstractmethod
     def evaluate(self, blocks: Sequence[OperandBlocks], data: Sequence[Array], r: Array) -> None:
@@ -118,6 +124,32 @@ class AbstractResidual(ABC):
     def random_operands(self, rng: np.random.Generator, n: int) -> tuple[Array, ...]:
         """``(n, ambient_dim)`` values of each operand for the contract tests; override where not any point will do."""
         return tuple(manifold.random(rng, n) for manifold in self.manifolds)
+
+
+class UnboundResidual(ABC):
+    """A residual that learns its operands' manifolds and its data's shapes when a group of blocks is added.
+
+    ``Problem.add_residuals`` takes one in place of an :class:`AbstractResidual`, and keeps what ``bind`` returns.
+    """
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What a group of such blocks is called in reports unless the user names it."""
+
+    @abstractmethod
+    def bind(
+        self, manifolds: tuple[AbstractManifold | None, ...], data_shapes: tuple[tuple[int, ...], ...]
+    ) -> AbstractResidual:
+        """Return the residual for operands on these manifolds (None: left out) and rows of data of these shapes.
+
+        The residual's own operands are those that were not left out, in order.
+
+        Raises
+        ------
+        ProblemError
+            Where there are too many or too few operands or data arrays, or one may not be left out.
+        """
 
 
 def _names(manifolds: Sequence[AbstractManifold]) -> str:

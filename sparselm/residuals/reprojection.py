@@ -51,8 +51,8 @@ class SnavelyReprojection(AbstractResidual):
     def prepared_dims(self) -> tuple[int, ...]:
         return (18, 0)
 
-    def prepare(self, operand: int, values: Array, out: Array) -> None:
-        _prepare_cameras(values, out)
+    def prepare(self, operand: int, values: Array, out: Array, *, derivatives: bool) -> None:
+        _prepare_cameras(values, 2 if derivatives else 1, out)
 
     def evaluate(self, blocks: Sequence[OperandBlocks], data: Sequence[Array], r: Array) -> None:
         camera, point = blocks
@@ -88,7 +88,7 @@ class SnavelyReprojection(AbstractResidual):
         cameras[:, 6:] = [400.0, -2e-2, 1e-2] * (1.0 + 0.1 * rng.standard_normal((n, 3)))
         in_camera = np.column_stack([rng.uniform(-1, 1, (n, 2)), -rng.uniform(2, 6, n)])
         rotations = np.zeros((n, 18))
-        _prepare_cameras(cameras, rotations)
+        _prepare_cameras(cameras, 2, rotations)
         points = np.einsum("nji,nj->ni", rotations[:, :9].reshape(n, 3, 3), in_camera - cameras[:, 3:6])
         return cameras, points
 
@@ -111,15 +111,15 @@ def _squared_series(squared):
 
 
 @kernel
-def _prepare_cameras(cameras, out):
-    """out ← [R, J_l] of each camera's angle-axis, row-major 3×3 each."""
+def _prepare_cameras(cameras, halves, out):
+    """out ← [R, J_l] of each camera’s angle-axis, row-major 3×3 each; R alone where ``halves`` is 1."""
     n = cameras.shape[0]
     for task in prange((n + TASK - 1) // TASK):
         for k in range(task * TASK, min(n, (task + 1) * TASK)):
             x, y, z = cameras[k, 0], cameras[k, 1], cameras[k, 2]
             a, b, d = _squared_series(x * x + y * y + z * z)
             # R = I + a [ω]× + b [ω]×²,  J_l = I + b [ω]× + d [ω]×²
-            for half in range(2):
+            for half in range(halves):
                 first = a if half == 0 else b
                 second = b if half == 0 else d
                 o = 9 * half

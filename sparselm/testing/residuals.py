@@ -141,7 +141,7 @@ class _ResidualBlocks:
         values[self.index[operand]] = x
         prepared = np.zeros((len(values), self.residual.prepared_dims()[operand]))
         if prepared.size:
-            self.residual.prepare(operand, values, prepared)
+            self.residual.prepare(operand, values, prepared, derivatives=True)
         return values, prepared
 
 

@@ -179,7 +179,7 @@ class _Quaternion(AbstractResidual):
     def prepared_dims(self):
         return (4,)
 
-    def prepare(self, operand, values, out):
+    def prepare(self, operand, values, out, *, derivatives):
         out[:] = 0.5 * values
 
     def evaluate(self, blocks, data, r):
