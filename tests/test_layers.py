@@ -29,6 +29,7 @@ ROOMS = [
     {"losses", "manifolds"},
     {"gather"},
     {"kernels"},
+    {"bounds"},
     {"_jit", "errors"},
 ]
 
