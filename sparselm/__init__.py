@@ -37,7 +37,7 @@ from sparselm.losses import (
 )
 from sparselm.manifolds import SE2, SE3, SO2, SO3, Euclidean, Product, Sphere
 from sparselm.problem import Problem, ResidualGroup, Variables
-from sparselm.residuals import Between, BetweenUncoupled, Landmark, Prior, SnavelyReprojection
+from sparselm.residuals import BatchResidual, Between, BetweenUncoupled, Landmark, Prior, SnavelyReprojection
 from sparselm.result import Iteration, Result
 from sparselm.termination import Status
 
@@ -52,6 +52,7 @@ __all__ = [
     "SO3",
     "Analysis",
     "Arctan",
+    "BatchResidual",
     "Between",
     "BetweenUncoupled",
     "Cauchy",

@@ -1,8 +1,9 @@
 """Residuals: one file a family, all behind :class:`~sparselm.residuals.base.AbstractResidual`."""
 
+from sparselm.residuals.batch import BatchResidual
 from sparselm.residuals.between import Between, BetweenUncoupled
 from sparselm.residuals.landmark import Landmark
 from sparselm.residuals.prior import Prior
 from sparselm.residuals.reprojection import SnavelyReprojection
 
-__all__ = ["Between", "BetweenUncoupled", "Landmark", "Prior", "SnavelyReprojection"]
+__all__ = ["BatchResidual", "Between", "BetweenUncoupled", "Landmark", "Prior", "SnavelyReprojection"]
