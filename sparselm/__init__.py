@@ -5,7 +5,9 @@
 State a :class:`Problem` (variables, residual groups), call :func:`solve`, read the :class:`Result`.
 """
 
+from sparselm import math
 from sparselm.damping import Fixed, Marquardt, Nielsen
+from sparselm.debugging import debug
 from sparselm.driver import Analysis, Evaluation, analyze, evaluate, solve
 from sparselm.errors import (
     FileFormatError,
@@ -13,6 +15,7 @@ from sparselm.errors import (
     NonFiniteStartError,
     PluginError,
     ProblemError,
+    ResidualFunctionError,
     SolverError,
     SparselmError,
 )
@@ -38,6 +41,7 @@ from sparselm.losses import (
 from sparselm.manifolds import SE2, SE3, SO2, SO3, Euclidean, Product, Sphere
 from sparselm.problem import Problem, ResidualGroup, Variables
 from sparselm.residuals import BatchResidual, Between, BetweenUncoupled, Landmark, Prior, SnavelyReprojection
+from sparselm.residuals.autodiff import ResidualFunction, residual
 from sparselm.result import Iteration, Result
 from sparselm.termination import Status
 
@@ -77,6 +81,8 @@ __all__ = [
     "Problem",
     "ProblemError",
     "Product",
+    "ResidualFunction",
+    "ResidualFunctionError",
     "ResidualGroup",
     "Result",
     "Scaled",
@@ -93,6 +99,9 @@ __all__ = [
     "Variables",
     "Welsch",
     "analyze",
+    "debug",
     "evaluate",
+    "math",
+    "residual",
     "solve",
 ]

@@ -69,10 +69,11 @@ def serial_kernel(function: Function) -> Function:
 class Kernel:
     """A compiled array function; calls are serialised where numba's threading layer cannot take concurrent ones."""
 
-    def __init__(self, function: Function, parallel: bool) -> None:
+    def __init__(self, function: Function, parallel: bool, cache: Callable[[Function], Any] | None = None) -> None:
         functools.update_wrapper(self, function)
         self._function = function
         self._parallel = parallel
+        self._make_cache = SourceTreeCache if cache is None else cache
 
     @functools.cached_property
     def dispatcher(self) -> Any:
@@ -82,7 +83,7 @@ class Kernel:
             self._function, parallel=self._parallel, nogil=True, fastmath=FASTMATH, error_model="numpy"
         )
         try:
-            dispatcher._cache = _SourceTreeCache(self._function)
+            dispatcher._cache = self._make_cache(self._function)
         except RuntimeError:
             _warn_uncached()
         return dispatcher
@@ -194,7 +195,7 @@ def _layer_is_threadsafe() -> bool:
 # -- the on-disk cache --------------------------------------------------------------------------------------------------
 
 
-class _SourceTreeCache(FunctionCache):  # type: ignore[misc]
+class SourceTreeCache(FunctionCache):  # type: ignore[misc]
     """numba's function cache, stamped with all the sources a kernel is made of; a full or read-only disk is no error."""
 
     def __init__(self, function: Function) -> None:

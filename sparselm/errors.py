@@ -9,6 +9,10 @@ class ProblemError(SparselmError, ValueError):
     """The problem is ill-formed: a shape, an index, a manifold or a value does not fit."""
 
 
+class ResidualFunctionError(ProblemError):
+    """A residual function holds what cannot be compiled; the message names file, line and what to write instead."""
+
+
 class NonFiniteStartError(ProblemError):
     """A residual block is NaN or infinite at the starting point."""
 

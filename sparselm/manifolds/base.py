@@ -10,6 +10,10 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
+#: An entry of :meth:`AbstractManifold.plus_jacobian_pattern` that depends on the point.
+FREE = 2
+IndexArray = npt.NDArray[np.int32]
+
 
 class AbstractManifold(ABC):
     """A manifold M of dimension ``tangent_dim`` whose points are stored as ``ambient_dim`` numbers.
@@ -42,6 +46,13 @@ class AbstractManifold(ABC):
     def plus_jacobian(self, x: Array, out: Array) -> None:
         """Write ``∂(x ⊞ δ)/∂δ`` at δ = 0; out ``(n, ambient_dim, tangent_dim)``."""
 
+    def plus_jacobian_pattern(self) -> npt.NDArray[np.int8]:
+        """What is known of ``plus_jacobian`` at every point, ``(ambient_dim, tangent_dim)``: 0, 1 or FREE an entry.
+
+        Entries that are always 0 or always 1 are said to be so; derivatives of residual functions leave them out.
+        """
+        return np.full((self.ambient_dim, self.tangent_dim), FREE, dtype=np.int8)
+
     @abstractmethod
     def local_jacobian(self, x: Array, y: Array, out: Array) -> None:
         """Write ``∂ local(x, y ⊞ δ)/∂δ`` at δ = 0; out ``(n, tangent_dim, tangent_dim)``."""
@@ -53,6 +64,13 @@ class AbstractManifold(ABC):
     @abstractmethod
     def random(self, rng: np.random.Generator, n: int) -> Array:
         """``(n, ambient_dim)`` points spread over M (over a unit-sized part of it where M is unbounded)."""
+
+    def additive(self) -> IndexArray:
+        """``(ambient_dim,)``: the t with ``(x ⊞ δ)_a = x_a + δ_t`` for all x and δ, −1 where there is none.
+
+        Components that have one can be bounded. None has, unless a manifold says so.
+        """
+        return np.full(self.ambient_dim, -1, dtype=np.int32)
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:

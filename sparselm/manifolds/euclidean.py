@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Self, final
 
 import numpy as np
+import numpy.typing as npt
 
 from sparselm.manifolds._columns import ColumnManifold, check_dim
-from sparselm.manifolds.base import Array
+from sparselm.manifolds.base import Array, IndexArray
 
 
 @final
@@ -59,11 +60,17 @@ class Euclidean(ColumnManifold):
     def plus_jacobian_columns(self, x: Array, a: int, out: Array, t: int) -> None:
         out[:, a : a + self.dim, t : t + self.dim] = np.eye(self.dim)
 
+    def plus_jacobian_pattern(self) -> npt.NDArray[np.int8]:
+        return np.eye(self.dim, dtype=np.int8)
+
     def local_jacobian_columns(self, x: Array, y: Array, a: int, out: Array, t: int) -> None:
         out[:, t : t + self.dim, t : t + self.dim] = np.eye(self.dim)
 
     def project_columns(self, x: Array, a: int, out: Array) -> None:
         out[:, a : a + self.dim] = x[:, a : a + self.dim]
+
+    def additive(self) -> IndexArray:
+        return np.arange(self.dim, dtype=np.int32)
 
     def random(self, rng: np.random.Generator, n: int) -> Array:
         return rng.standard_normal((n, self.dim))

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Self, final
 
 import numpy as np
+import numpy.typing as npt
 
 from sparselm.errors import ProblemError
 from sparselm.manifolds._columns import ColumnManifold
-from sparselm.manifolds.base import AbstractManifold, Array
+from sparselm.manifolds.base import AbstractManifold, Array, IndexArray
 from sparselm.manifolds.euclidean import Euclidean
 from sparselm.manifolds.se3 import SE3
 from sparselm.manifolds.so2 import SO2
@@ -92,6 +93,12 @@ class Product(ColumnManifold):
         for factor, i, j in self._factors(a, t):
             factor.plus_jacobian_columns(x, i, out, j)
 
+    def plus_jacobian_pattern(self) -> npt.NDArray[np.int8]:
+        pattern = np.zeros((self.ambient_dim, self.tangent_dim), dtype=np.int8)
+        for manifold, (_, a, t) in zip(self.manifolds, self._factors(0, 0), strict=True):
+            pattern[a : a + manifold.ambient_dim, t : t + manifold.tangent_dim] = manifold.plus_jacobian_pattern()
+        return pattern
+
     def local_jacobian_columns(self, x: Array, y: Array, a: int, out: Array, t: int) -> None:
         out[:, t : t + self.tangent_dim, t : t + self.tangent_dim] = 0.0
         for factor, i, j in self._factors(a, t):
@@ -100,6 +107,14 @@ class Product(ColumnManifold):
     def project_columns(self, x: Array, a: int, out: Array) -> None:
         for factor, i, _ in self._factors(a, 0):
             factor.project_columns(x, i, out)
+
+    def additive(self) -> IndexArray:
+        found, t = [], 0
+        for manifold in self.manifolds:
+            own = manifold.additive()
+            found.append(np.where(own < 0, np.int32(-1), own + np.int32(t)))
+            t += manifold.tangent_dim
+        return np.concatenate(found)
 
     def random(self, rng: np.random.Generator, n: int) -> Array:
         return np.concatenate([manifold.random(rng, n) for manifold in self.manifolds], axis=1)

@@ -10,12 +10,13 @@ from typing import final
 
 import numba
 import numpy as np
+import numpy.typing as npt
 
 from sparselm._jit import TASK, kernel
 from sparselm.kernels.se2 import se2_between, se2_exp, se2_log, se2_right_jacobian_inverse
 from sparselm.kernels.so2 import wrap_angle
 from sparselm.manifolds._columns import ColumnManifold
-from sparselm.manifolds.base import Array
+from sparselm.manifolds.base import FREE, Array
 
 
 @final
@@ -47,6 +48,9 @@ class SE2(ColumnManifold):
 
     def plus_jacobian_columns(self, x: Array, a: int, out: Array, t: int) -> None:
         _plus_jacobian(x, a, out, t)
+
+    def plus_jacobian_pattern(self) -> npt.NDArray[np.int8]:
+        return np.array([[FREE, FREE, 0], [FREE, FREE, 0], [0, 0, 1]], dtype=np.int8)
 
     def local_jacobian_columns(self, x: Array, y: Array, a: int, out: Array, t: int) -> None:
         _local_jacobian(x, y, a, out, t)

@@ -9,12 +9,13 @@ from typing import final
 
 import numba
 import numpy as np
+import numpy.typing as npt
 
 from sparselm._jit import TASK, kernel, scalar
 from sparselm.kernels.se3 import se3_between, se3_compose, se3_exp, se3_log, se3_right_jacobian_inverse
 from sparselm.kernels.so3 import quat_normalize, quat_to_matrix
 from sparselm.manifolds._columns import ColumnManifold
-from sparselm.manifolds.base import Array
+from sparselm.manifolds.base import FREE, Array
 from sparselm.manifolds.so3 import SO3, random_quaternions
 
 
@@ -49,6 +50,11 @@ class SE3(ColumnManifold):
     def plus_jacobian_columns(self, x: Array, a: int, out: Array, t: int) -> None:
         _translation_jacobian(x, a, out, t)
         SO3().plus_jacobian_columns(x, a + 3, out, t + 3)
+
+    def plus_jacobian_pattern(self) -> npt.NDArray[np.int8]:
+        pattern = np.zeros((7, 6), dtype=np.int8)
+        pattern[:3, :3] = pattern[3:, 3:] = FREE
+        return pattern
 
     def local_jacobian_columns(self, x: Array, y: Array, a: int, out: Array, t: int) -> None:
         _local_jacobian(x, y, a, out, t)

@@ -10,6 +10,7 @@ from typing import final
 
 import numba
 import numpy as np
+import numpy.typing as npt
 
 from sparselm._jit import TASK, kernel
 from sparselm.kernels.so2 import wrap_angle
@@ -41,6 +42,9 @@ class SO2(ColumnManifold):
 
     def plus_jacobian_columns(self, x: Array, a: int, out: Array, t: int) -> None:
         out[:, a, t] = 1.0
+
+    def plus_jacobian_pattern(self) -> npt.NDArray[np.int8]:
+        return np.ones((1, 1), dtype=np.int8)
 
     def local_jacobian_columns(self, x: Array, y: Array, a: int, out: Array, t: int) -> None:
         out[:, t, t] = 1.0

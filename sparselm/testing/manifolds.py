@@ -8,7 +8,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from sparselm.manifolds.base import AbstractManifold, Array
+from sparselm.manifolds.base import FREE, AbstractManifold, Array
 
 
 def check_manifold(manifold: AbstractManifold, rng: np.random.Generator | None = None, n: int = 64) -> None:
@@ -59,6 +59,7 @@ def check_manifold(manifold: AbstractManifold, rng: np.random.Generator | None =
         checked.check_ray(x, (1.0 - fraction) * reach * rays)
         checked.check_local_jacobian_inverts(x, (1.0 - fraction) * reach * rays)
     checked.check_project(x, rng)
+    checked.check_additive(x, rays)
     checked.check_buffers(x, rays)
     checked.check_threads(rng)
 
@@ -142,6 +143,11 @@ class _Manifold:
             assert smooth.any(), f"{self.manifold!r}: the retraction jumps at every x"
             error = np.where(smooth, _norm(difference / (2.0 * step) - jacobian), 0.0)
             self.fail_where(error, 1e-6 * _scale(x), f"plus_jacobian, column {j}, is not the derivative", x=x)
+        pattern = self.manifold.plus_jacobian_pattern()
+        shape = (self.manifold.ambient_dim, self.tangent_dim)
+        assert pattern.shape == shape, f"{self.manifold!r}: the pattern has shape {pattern.shape}, expected {shape}"
+        error = np.where(pattern == FREE, 0.0, np.abs(self.plus_jacobian(x) - pattern)).max(axis=(1, 2))
+        self.fail_where(error, np.zeros(len(x)), "plus_jacobian differs from plus_jacobian_pattern", x=x)
 
     def check_local_jacobian(self, x: Array, delta: Array) -> None:
         step = 1e-5
@@ -183,6 +189,16 @@ class _Manifold:
         self.fail_where(off, 1e-14 * _scale(x), "project gives a point that is not on the manifold", x=outside)
         lost = np.isfinite(self.project(np.full_like(x, np.nan))).all(axis=1)
         assert not lost.any(), f"{self.manifold!r}: project makes a finite point of NaN"
+
+    def check_additive(self, x: Array, delta: Array) -> None:
+        additive = self.manifold.additive()
+        name = repr(self.manifold)
+        assert additive.shape == (self.ambient_dim,), f"{name}: additive has shape {additive.shape}"
+        places = np.flatnonzero(additive >= 0)
+        assert (additive < self.tangent_dim).all(), f"{name}: additive is {additive}, expected tangent components or −1"
+        error = np.zeros((len(x), self.ambient_dim))
+        error[:, places] = self.retract(x, delta)[:, places] - (x[:, places] + delta[:, additive[places]])
+        self.fail_where(_norm(error), 1e-300, "additive names components that are not x + δ", x=x, delta=delta)
 
     def check_buffers(self, x: Array, delta: Array) -> None:
         expected, out = self.retract(x, delta), x.copy()

@@ -1,0 +1,1 @@
+"""From a user's function of one residual block to compiled loops over all blocks, with exact derivatives."""

@@ -1,0 +1,105 @@
+"""The functions of ``math``, powers, roundings, minimum and maximum on jets.
+
+The value of f(x) is what numba computes for plain numbers; the derivatives are f′(x) times those of x, with f′ from
+:mod:`sparselm.autodiff.derivatives`.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+
+from numba.core import types
+
+from sparselm.autodiff.derivatives import DERIVATIVES, TWO_DERIVATIVES
+from sparselm.autodiff.jet import chain, make_jet, partials_of, value_of
+from sparselm.autodiff.operators import jet_result, register
+
+
+def _plain(context, builder, function, values):
+    """What numba makes of the function for float64 arguments, as float64."""
+    typing = context.typing_context
+    kind = typing.resolve_value_type(function)
+    sig = kind.get_call_type(typing, (types.float64,) * len(values), {})
+    result = context.get_function(kind, sig)(builder, values)
+    return result, sig.return_type
+
+
+def _unary(function, derivative):
+    def lowering(context, builder, sig, args):
+        x = value_of(context, builder, sig.args[0], args[0])
+        v, _ = _plain(context, builder, function, (x,))
+        slope = context.compile_internal(builder, derivative, types.float64(types.float64, types.float64), (x, v))
+        partials = partials_of(builder, sig.args[0], args[0])
+        return make_jet(context, builder, sig.return_type, v, chain(builder, [(slope, partials)]))
+
+    register((function,), jet_result, lowering, 1)
+
+
+def _binary(functions, derivatives):
+    three = types.float64(types.float64, types.float64, types.float64)
+
+    def lowering(context, builder, sig, args):
+        values = [value_of(context, builder, ty, x) for ty, x in zip(sig.args, args, strict=True)]
+        v, _ = _plain(context, builder, functions[0], values)
+        terms = []
+        for derivative, ty, x in zip(derivatives, sig.args, args, strict=True):
+            partials = partials_of(builder, ty, x)
+            if partials:
+                terms.append((context.compile_internal(builder, derivative, three, (*values, v)), partials))
+        return make_jet(context, builder, sig.return_type, v, chain(builder, terms))
+
+    register(functions, jet_result, lowering, 2)
+
+
+for _function, _derivative in DERIVATIVES.items():
+    _unary(_function, _derivative)
+for _function, _pair in TWO_DERIVATIVES.items():
+    if _function is operator.pow:
+        _binary((operator.pow, operator.ipow, pow), _pair)
+    elif _function is operator.mod:
+        _binary((operator.mod, operator.imod), _pair)
+    else:
+        _binary((_function,), _pair)
+
+
+# -- piecewise constant functions: plain numbers ------------------------------------------------------------------------
+
+
+def _constant(function, arity, result):
+    def lowering(context, builder, sig, args):
+        values = [value_of(context, builder, ty, x) for ty, x in zip(sig.args, args, strict=True)]
+        v, kind = _plain(context, builder, function, values)
+        return context.cast(builder, v, kind, sig.return_type)
+
+    register((function,), lambda args: result, lowering, arity)
+
+
+for _function in (math.floor, math.ceil, math.trunc, round, int):
+    _constant(_function, 1, types.int64)
+for _function in (math.isnan, math.isinf, math.isfinite):
+    _constant(_function, 1, types.boolean)
+for _function in (operator.floordiv, operator.ifloordiv):
+    _constant(_function, 2, types.float64)
+
+
+# -- minimum and maximum ------------------------------------------------------------------------------------------------
+
+
+def _extreme(function, symbol, arity):
+    """The first of the smallest (largest) arguments, with its derivatives, as in Python."""
+
+    def lowering(context, builder, sig, args):
+        best = context.cast(builder, args[0], sig.args[0], sig.return_type)
+        for ty, x in zip(sig.args[1:], args[1:], strict=True):
+            other = context.cast(builder, x, ty, sig.return_type)
+            better = builder.fcmp_ordered(symbol, builder.extract_value(other, 0), builder.extract_value(best, 0))
+            best = builder.select(better, other, best)
+        return best
+
+    register((function,), jet_result, lowering, arity)
+
+
+for _arity in (2, 3, 4):
+    _extreme(min, "<", _arity)
+    _extreme(max, ">", _arity)

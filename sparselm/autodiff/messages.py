@@ -1,0 +1,134 @@
+"""The compiler's errors in the user's terms: their file and line, what it could not do, what to write instead."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import CodeType
+
+from sparselm.autodiff.constructs import refuse
+from sparselm.autodiff.references import FunctionView, ModuleView, Reference
+
+# "… at FILE (LINE)", and 'File "FILE", line LINE' with a path that may be relative.
+_PLACE = re.compile(r'at (?P<at>[^()"\n]+) \((?P<at_line>\d+)\)|File "(?P<file>[^"]+)", line (?P<line>\d+)')
+
+# What numba says, what it means, and what to do. The first pattern found in its message counts.
+_REASONS = (
+    (
+        r"Cannot unify (?P<a>.+) and (?P<b>.+?) for '(?P<name>[^'.]+)[.\d]*'",
+        "the variable {name!r}, which is {a} on one way through the function and {b} on another,",
+        "give it the same kind of value (a number, or a tuple of so many numbers) on every way",
+    ),
+    (
+        r"(?i)can't unify return type|unify.*return type",
+        "a function that returns different kinds of things on different ways through it",
+        "return the same number of numbers everywhere",
+    ),
+    (
+        r"failed to unpack|too many values|not enough values|wrong tuple length|need more than|has length",
+        "unpacking into a different number of names than the tuple has numbers",
+        "count them: an operand has as many as its variables store, a data row as many as the array has columns",
+    ),
+    (
+        r"tuple index out of range|index out of (range|bounds)|out of range",
+        "an index beyond the end of a tuple",
+        "an operand has as many numbers as its variables store, a data row as many as the array has columns",
+    ),
+    (
+        r"(?i)variable '?(?P<name>\w+)'? referenced before assignment|UndefinedVar|NameError: name '(?P<other>\w+)'",
+        "a variable that may have no value",
+        "assign it on every way that leads there",
+    ),
+    (
+        r"Unknown attribute '(?P<name>\w+)'",
+        "the attribute or method {name!r}",
+        "operands and data are numbers and tuples of numbers, without attributes",
+    ),
+    (
+        r"static_getitem|getitem",
+        "this kind of index",
+        "index tuples with whole numbers: constants, loop counters, or int(…) of a number; numbers have no entries",
+    ),
+    (
+        r"No implementation of function Function\(<built-in function (?P<name>\w+)>|Invalid use of",
+        "this operation on these values",
+        "arithmetic is for numbers; tuples are added, scaled and rotated by slm.math (add, scale, matrix_vector, …)",
+    ),
+)
+_OTHERWISE = (
+    "something in this line",
+    "write arithmetic, math functions, comparisons, if/else, for … in range(n), tuples, helper functions, and slm.math",
+)
+
+
+@contextmanager
+def explained(views: Sequence[FunctionView]) -> Iterator[None]:
+    """Turn the compiler's errors about some functions into :class:`sparselm.errors.ResidualFunctionError`."""
+    from numba.core.errors import NumbaError
+
+    try:
+        yield
+    except NumbaError as error:
+        raise _explain(str(error), views) from error
+
+
+def _explain(message: str, views: Sequence[FunctionView]) -> Exception:
+    from sparselm.autodiff.packing import RETURNS
+
+    codes = _codes(views)
+    code, line = views[0].code, views[0].code.co_firstlineno
+    places = ((m["at"] or m["file"], int(m["at_line"] or m["line"])) for m in _PLACE.finditer(message))
+    found = [
+        (candidate, number)
+        for name, number in places
+        for candidate in codes
+        if name in (candidate.co_filename, os.path.relpath(candidate.co_filename)) and _holds(candidate, number)
+    ]
+    if found:  # the innermost comes first
+        code, line = found[0]
+    if RETURNS in message:
+        told = message[message.index(RETURNS) :].splitlines()[0]
+        what, _, remedy = told.partition("; ")
+        owner = next((v.code for v in views if v.code.co_firstlineno <= line), code)
+        return refuse(owner, None, what + ", which", remedy or "return that many")
+    what, remedy = _OTHERWISE
+    for pattern, meaning, advice in _REASONS:
+        match = re.search(pattern, message)
+        if match:
+            words = {key: _plain(value or "") for key, value in match.groupdict().items()}
+            what, remedy = meaning.format(**words), advice
+            break
+    return refuse(code, line, what, remedy)
+
+
+def _plain(text: str) -> str:
+    """A type of numba's in plain words."""
+    text = re.sub(r"Literal\[\w+\]\([^)]*\)|jet\([^)]*\)|float64|int64|bool(ean)?", "a number", text)
+    text = re.sub(r"(UniTuple|Tuple)\(.*\)|\(.*\)|UniTuple.*", "a tuple", text)
+    return {"none": "None"}.get(text, text)
+
+
+def _codes(views: Sequence[FunctionView]) -> list[CodeType]:
+    """Code of some functions and of all they call, callers first."""
+    found: list[CodeType] = []
+
+    def visit(reference: Reference) -> None:
+        if isinstance(reference, FunctionView):
+            if reference.code not in found:
+                found.append(reference.code)
+                for inner in (*reference.names.values(), *reference.closure):
+                    visit(inner)
+        elif isinstance(reference, ModuleView):
+            for inner in reference.attributes.values():
+                visit(inner)
+
+    for view in views:
+        visit(view)
+    return found
+
+
+def _holds(code: CodeType, line: int) -> bool:
+    lines = [number for _, _, number in code.co_lines() if number is not None]
+    return min(lines) <= line <= max(lines)

@@ -1,0 +1,36 @@
+"""A function made anew so that numba compiles it: helpers become compiled ones, modules show what numba can use of them."""
+
+from __future__ import annotations
+
+from types import CellType, FunctionType, ModuleType
+from typing import Any
+
+import numba
+
+from sparselm._jit import FASTMATH
+from sparselm.autodiff.references import Constant, FunctionView, ModuleView, Reference
+
+
+def compiled_function(view: FunctionView, memo: dict[FunctionView, Any] | None = None) -> Any:
+    """The dispatcher of a function whose helpers are dispatchers too, all inlined where they are called."""
+    memo = {} if memo is None else memo
+    if view not in memo:
+        function = view.function
+        # Machine code on disk names the module of each function in it, which must be there when it is loaded.
+        namespace: dict[str, Any] = {"__name__": __name__, "__builtins__": __builtins__}
+        namespace.update({name: _value(reference, memo) for name, reference in view.names.items()})
+        closure = tuple(CellType(_value(reference, memo)) for reference in view.closure)
+        copy = FunctionType(view.code, namespace, function.__name__, function.__defaults__, closure or None)
+        memo[view] = numba.njit(copy, fastmath=FASTMATH, error_model="numpy", forceinline=True)
+    return memo[view]
+
+
+def _value(reference: Reference, memo: dict[FunctionView, Any]) -> Any:
+    if isinstance(reference, FunctionView):
+        return compiled_function(reference, memo)
+    if isinstance(reference, ModuleView):
+        module = ModuleType(reference.name)
+        for name, attribute in reference.attributes.items():
+            setattr(module, name, _value(attribute, memo))
+        return module
+    return reference.value if isinstance(reference, Constant) else reference.function

@@ -1,0 +1,242 @@
+"""What a function refers to: globals, closed-over values, helpers, and attributes of modules, resolved to the end."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
+
+from sparselm import math as ours
+from sparselm.autodiff.constructs import BUILTINS, check_constructs, numbered, refuse
+
+# Functions of math that compile as they stand; the others of math have a stand-in in sparselm.math, or none.
+MATH = frozenset(
+    {
+        "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "ceil", "copysign", "cos", "cosh", "degrees", "erf", "erfc",
+        "exp", "expm1", "fabs", "floor", "fmod", "gamma", "isfinite", "isinf", "isnan", "lgamma", "log1p", "log2", "log10",
+        "pow", "radians", "sin", "sinh", "sqrt", "tan", "tanh", "trunc",
+    }
+)  # fmt: skip
+STAND_INS = {"cbrt", "dist", "exp2", "hypot", "log", "prod"}
+
+# NumPy's names for what math or Python calls otherwise; the same name elsewhere.
+_NUMPY = {
+    "arccos": "acos", "arccosh": "acosh", "arcsin": "asin", "arcsinh": "asinh", "arctan": "atan", "arctan2": "atan2",
+    "arctanh": "atanh", "power": "pow", "deg2rad": "radians", "rad2deg": "degrees", "absolute": "fabs", "abs": "fabs",
+}  # fmt: skip
+
+Number = float | int | bool
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A number, None, a tuple of constants, or an array of numbers."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Builtin:
+    """A builtin of Python, or a function of math that compiles as it stands."""
+
+    function: Any
+
+
+@dataclass(frozen=True)
+class ModuleView:
+    """The attributes of a module that a function uses."""
+
+    name: str
+    attributes: dict[str, Reference]
+
+
+@dataclass(frozen=True, eq=False)
+class FunctionView:
+    """A function with everything it refers to."""
+
+    function: FunctionType
+    names: dict[str, Reference] = field(default_factory=dict)
+    closure: tuple[Reference, ...] = ()
+
+    @property
+    def code(self) -> CodeType:
+        return self.function.__code__
+
+
+Reference = Constant | Builtin | ModuleView | FunctionView
+
+
+def resolve(function: Callable[..., Any]) -> FunctionView:
+    """Follow a function's references.
+
+    Raises
+    ------
+    ResidualFunctionError
+        Where it, or a function that it calls, holds what cannot be compiled, or calls itself.
+    """
+    return _Resolver().function(python_function(function))
+
+
+def python_function(function: Any) -> Any:
+    """The Python function behind a compiled or a decorated one; the thing itself where there is none."""
+    for attribute in ("py_func", "function"):  # numba's dispatchers, and decorated residual functions
+        inner = getattr(function, attribute, None)
+        if isinstance(inner, FunctionType):
+            return inner
+    return function
+
+
+class _Resolver:
+    def __init__(self) -> None:
+        self._known: dict[FunctionType, FunctionView] = {}
+        self._open: list[FunctionType] = []
+
+    def function(self, function: FunctionType) -> FunctionView:
+        if function in self._known:
+            return self._known[function]
+        check_constructs(function.__code__)
+        self._open.append(function)
+        names: dict[str, Reference] = {}
+        for line, name, path in _global_uses(function.__code__):
+            value = self._global(function, line, name)
+            self._add(function, line, names, name, path, value)
+        cells = function.__closure__ or ()
+        closure = tuple(
+            self._reference(function, None, name, self._cell(function, name, cell))
+            for name, cell in zip(function.__code__.co_freevars, cells, strict=True)
+        )
+        view = FunctionView(function, names, closure)
+        for default in function.__defaults__ or ():
+            self._reference(function, None, "a default value", default)
+        self._open.pop()
+        self._known[function] = view
+        return view
+
+    def _global(self, function: FunctionType, line: int | None, name: str) -> Any:
+        if name in function.__globals__:
+            return function.__globals__[name]
+        if hasattr(builtins, name):
+            if name not in BUILTINS:
+                known = ("print", "list", "dict", "set")
+                remedy = name if name in known else f"of Python's functions there are {', '.join(sorted(BUILTINS))}"
+                raise refuse(function.__code__, line, f"{name}()", remedy)
+            return getattr(builtins, name)
+        raise refuse(function.__code__, line, f"the name {name!r}", "it is not defined; define or import it in the module")
+
+    def _cell(self, function: FunctionType, name: str, cell: Any) -> Any:
+        try:
+            return cell.cell_contents
+        except ValueError:
+            raise refuse(function.__code__, None, f"the name {name!r}", "it has no value yet where it is used") from None
+
+    def _add(
+        self,
+        function: FunctionType,
+        line: int | None,
+        names: dict[str, Reference],
+        name: str,
+        path: tuple[str, ...],
+        value: Any,
+    ) -> None:
+        """Note that a function uses ``name.path``; modules grow by the attributes that are used."""
+        if not isinstance(value, ModuleType):
+            if name not in names:
+                names[name] = self._reference(function, line, name, value)
+            return
+        if not path:
+            raise refuse(function.__code__, line, f"the module {name!r} as a value", "name the function in it")
+        view = names.setdefault(name, ModuleView(value.__name__, {}))
+        assert isinstance(view, ModuleView)
+        attribute = path[0]
+        attributes = view.attributes
+        if value is math:
+            attributes.setdefault(attribute, self._math(function, line, name, attribute))
+        elif value is np:
+            attributes.setdefault(attribute, self._numpy(function, line, name, attribute))
+        elif not hasattr(value, attribute):
+            raise refuse(function.__code__, line, f"{name}.{attribute}", f"the module has no {attribute!r}")
+        else:
+            self._add(function, line, attributes, attribute, path[1:], getattr(value, attribute))
+
+    def _math(self, function: FunctionType, line: int | None, module: str, name: str) -> Reference:
+        if name in STAND_INS and function.__module__ != ours.__name__:
+            return self.function(getattr(ours, name))
+        value = getattr(math, name, None)
+        if isinstance(value, float):
+            return Constant(value)
+        if name not in MATH | STAND_INS:
+            remedy = "there is no derivative of it here; write it out, or see slm.math"
+            raise refuse(function.__code__, line, f"{module}.{name}", remedy)
+        return Builtin(value)
+
+    def _numpy(self, function: FunctionType, line: int | None, module: str, name: str) -> Reference:
+        value = getattr(np, name, None)
+        if isinstance(value, float):
+            return Constant(value)
+        if name in ("minimum", "maximum"):
+            return Builtin(min if name == "minimum" else max)
+        meant = _NUMPY.get(name, name)
+        if meant in MATH or meant in STAND_INS:
+            return self._math(function, line, module, meant)
+        raise refuse(
+            function.__code__, line, f"{module}.{name}",
+            "inside a residual function NumPy's elementary functions are allowed, its arrays are not: use tuples of numbers "
+            "and slm.math (dot, cross, norm, matrix_vector, …), or slm.BatchResidual for vectorised NumPy",
+        )  # fmt: skip
+
+    def _reference(self, function: FunctionType, line: int | None, name: str, value: Any) -> Reference:
+        value = python_function(value)
+        if isinstance(value, FunctionType):
+            if value in self._open:
+                raise refuse(function.__code__, line, f"the recursive call of {name!r}", "recursion")
+            return self.function(value)
+        if isinstance(value, BuiltinFunctionType) and getattr(math, value.__name__, None) is value:
+            return self._math(function, line, "math", value.__name__)
+        if isinstance(value, np.ufunc):
+            return self._numpy(function, line, "numpy", value.__name__)
+        if getattr(builtins, getattr(value, "__name__", ""), None) is value:
+            return Builtin(value)
+        return Constant(self._constant(function, line, name, value))
+
+    def _constant(self, function: FunctionType, line: int | None, name: str, value: Any) -> Any:
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
+        if isinstance(value, np.generic) and value.dtype.kind in "biuf":
+            return value.item()
+        if isinstance(value, tuple):
+            return tuple(self._constant(function, line, name, item) for item in value)
+        if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+            return value
+        kind = type(value).__name__
+        remedy = "list" if kind in ("list", "dict", "set", "str") else ""
+        raise refuse(
+            function.__code__, line, f"{name} (a {kind})",
+            "make it a tuple of numbers" if remedy else "functions, numbers, tuples of numbers and arrays can be used",
+        )  # fmt: skip
+
+
+def _global_uses(code: CodeType) -> Iterator[tuple[int | None, str, tuple[str, ...]]]:
+    """Each global name that is read, with the attributes read from it at once: ``np.linalg.norm`` is np, (linalg, norm)."""
+    line: int | None = None
+    name: str | None = None
+    path: list[str] = []
+    for here, instruction in numbered(code):
+        if name is not None and instruction.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            path.append(instruction.argval)
+            continue
+        if instruction.opname in ("CACHE", "EXTENDED_ARG", "RESUME", "PRECALL"):
+            continue
+        if name is not None:
+            yield line, name, tuple(path)
+            name = None
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            line, name, path = here, instruction.argval, []
+    if name is not None:
+        yield line, name, tuple(path)
+
+

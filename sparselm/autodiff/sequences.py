@@ -1,0 +1,63 @@
+"""Tuples of jets: iteration, and indices that are only known at run time.
+
+The numbers of a block are a tuple whose entries have different types, since each carries its own derivative. numba indexes
+such a tuple with constants only, and does not iterate over it. Where a function does, each entry is widened to a jet with
+the derivatives of all.
+"""
+
+from __future__ import annotations
+
+import operator
+
+from numba.core import types
+from numba.core.typing.templates import AbstractTemplate, infer, infer_global, signature
+
+from sparselm.autodiff.jet import PLAIN, Jet, union
+
+
+def _uniform(ty):
+    """The tuple type that a tuple with jets widens to, all of its entries alike; None for any other type."""
+    if not isinstance(ty, types.Tuple) or not any(isinstance(entry, Jet) for entry in ty):
+        return None
+    if not all(isinstance(entry, (Jet, *PLAIN)) for entry in ty):
+        return None
+    return types.UniTuple(union(*ty), len(ty))
+
+
+# Each template answers with a signature for the widened tuple; numba then casts the argument, and has the rest.
+
+
+@infer_global(operator.getitem)
+class _GetItem(AbstractTemplate):
+    def generic(self, args, kws):
+        uniform = _uniform(args[0])
+        if uniform is None or len(args) != 2 or not isinstance(args[1], types.Integer):
+            return None
+        return signature(uniform.dtype, uniform, types.intp)
+
+
+@infer
+class _GetIter(AbstractTemplate):
+    key = "getiter"
+
+    def generic(self, args, kws):
+        uniform = _uniform(args[0])
+        return None if uniform is None else signature(uniform.iterator_type, uniform)
+
+
+@infer_global(enumerate)
+class _Enumerate(AbstractTemplate):
+    def generic(self, args, kws):
+        uniform = _uniform(args[0]) if args else None
+        if uniform is None:
+            return None
+        return signature(types.EnumerateType(uniform), uniform, *args[1:])
+
+
+@infer_global(zip)
+class _Zip(AbstractTemplate):
+    def generic(self, args, kws):
+        uniform = [_uniform(ty) or ty for ty in args]
+        if uniform == list(args):
+            return None
+        return signature(types.ZipType(uniform), *uniform)
