@@ -31,6 +31,7 @@ from sparselm.residuals._user_function import UserFunction
 Array = npt.NDArray[np.float64]
 ComplexArray = npt.NDArray[np.complex128]
 IntArray = npt.NDArray[np.intp]
+BoolArray = npt.NDArray[np.bool_]
 _T = TypeVar("_T", bound=np.generic)
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -45,6 +46,9 @@ FORWARD_STEP = _EPS ** (1 / 2)
 # Second difference, as a share of the first, at which r bends too much for the step: it is about h/L, L the length over
 # which r′ changes by itself, and the truncation error about its square.
 _BENDING = 1e-4
+
+# Shorter steps that are tried one after the other.
+_MOST_REPEATS = 3
 
 
 class Chunk:
@@ -151,40 +155,57 @@ def central_difference(
 ) -> tuple[Array, Array]:
     """∂r/∂δ_k by central differences, ``(num_rows, dim)``, and what each row's may be off by at most, ``(num_rows,)``.
 
-    Rows where r bends at the first step are done again with a shorter one; the estimate with the smaller bound counts.
+    Rows where r bends at the step are done again with a shorter one, which counts where the two differ by more than the
+    rounding of the second.
     """
-    step = CENTRAL_STEP * np.maximum(1.0, chunk.magnitude(operand, component))
+    magnitude = chunk.magnitude(operand, component)
+    step = CENTRAL_STEP * np.maximum(1.0, magnitude)
     with np.errstate(all="ignore"):
-        quotient, bound, bending, noise = _central(function, chunk, operand, component, step, r)
-        slope = np.max(np.abs(quotient), axis=1) * 2.0 * step
-        again = ~(bending <= np.maximum(_BENDING * slope, 1e3 * noise)) & np.isfinite(r).all(axis=1)
-        rows = np.flatnonzero(again[: chunk.num_blocks])
-        if len(rows):
-            # Where the differences are not finite nothing is known of the length, and the ratio becomes CENTRAL_STEP.
-            ratio = CENTRAL_STEP * slope[rows] / bending[rows]
-            ratio = np.where(np.isfinite(ratio), ratio, CENTRAL_STEP).clip(1e-10, 1.0)
+        quotient, bending, noise = _central(function, chunk, operand, component, step, r)
+        finite = np.asarray(np.isfinite(r).all(axis=1))
+        rows = np.flatnonzero((_bends(quotient, bending, noise, step) & finite)[: chunk.num_blocks])
+        for _ in range(_MOST_REPEATS):
+            if not len(rows):
+                break
+            # Where differences are not finite nothing is known of the length, and the ratio becomes CENTRAL_STEP.
+            ratio = CENTRAL_STEP * 2.0 * np.max(np.abs(quotient[rows]), axis=1) * step[rows] / bending[rows]
+            shorter = step[rows] * np.where(np.isfinite(ratio), ratio, CENTRAL_STEP).clip(1e-10, 1.0)
             some = chunk.subset(rows)
-            padded = np.resize(rows, some.num_rows)
-            shorter = step[padded] * np.resize(ratio, some.num_rows)
-            fine, fine_bound, _, _ = _central(function, some, operand, component, shorter, r[padded])
-            better = (fine_bound < bound[padded]) | ~np.isfinite(bound[padded])
-            quotient[padded[better]], bound[padded[better]] = fine[better], fine_bound[better]
-    if chunk.num_rows > chunk.num_blocks:
-        quotient[1], bound[1] = quotient[0], bound[0]
-    return quotient, bound
+            padded_r, padded_step = np.resize(r[rows], (some.num_rows, r.shape[1])), np.resize(shorter, some.num_rows)
+            found = _central(function, some, operand, component, padded_step, padded_r)
+            fine, fine_bending, fine_noise = (part[: len(rows)] for part in found)
+            # Rounding: of sums of terms of this size, of which r may be the small rest; and what the second difference
+            # has beside its smooth part, which goes with the square of the step.
+            fine_noise = fine_noise + _EPS * np.max(np.abs(fine), axis=1) * magnitude[rows]
+            rough = np.abs(fine_bending - bending[rows] * (shorter / step[rows]) ** 2)
+            rounding = np.fmax(fine_noise, np.fmin(fine_bending, rough)) / shorter
+            better = ~(np.max(np.abs(fine - quotient[rows]), axis=1) <= 4.0 * rounding)
+            better &= np.isfinite(fine_bending)
+            rows = rows[better]
+            quotient[rows], step[rows] = fine[better], shorter[better]
+            bending[rows], noise[rows] = fine_bending[better], fine_noise[better]
+            rows = rows[_bends(quotient[rows], bending[rows], noise[rows], step[rows])]
+    return quotient, np.maximum(bending, noise) / step
+
+
+def _bends(quotient: Array, bending: Array, noise: Array, step: Array) -> BoolArray:
+    """Rows whose second difference is, beyond rounding, too large beside the first, or not finite."""
+    slope = np.max(np.abs(quotient), axis=1)
+    small = bending <= np.maximum(2.0 * _BENDING * slope * step, 1e3 * noise)
+    return np.asarray(~(small & np.isfinite(bending)))
 
 
 def _central(
     function: UserFunction, chunk: Chunk, operand: int, component: int, step: Array, r: Array
-) -> tuple[Array, Array, Array, Array]:
-    """Quotient ``(n, dim)``; bound of its error, size of the second difference and rounding of r, ``(n,)``."""
+) -> tuple[Array, Array, Array]:
+    """Quotient ``(n, dim)``; size of the second difference and rounding of r, ``(n,)``."""
     ahead, behind = np.empty_like(r), np.empty_like(r)
     made = chunk.write_moved(function, operand, component, step, ahead)
     made = made - chunk.write_moved(function, operand, component, -step, behind)
     bending = np.max(np.abs((ahead - r) + (behind - r)), axis=1)
-    noise = _EPS * np.max(np.abs(r), axis=1)
-    quotient = (ahead - behind) / made[:, None]
-    return quotient, np.maximum(bending, noise) / step, bending, noise
+    ahead -= behind
+    ahead /= made[:, None]
+    return ahead, bending, _EPS * np.max(np.abs(r), axis=1)
 
 
 def _read_only(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
