@@ -21,20 +21,21 @@ BUILTINS = frozenset(
 _TUPLES = "write a tuple of fixed length instead, as in (a, b, c)"
 _NUMBERS = "residual functions work on numbers and tuples of numbers"
 _REMEDIES = {
-    "print": "print is not compiled; call the decorated function, or slm.debug(group, block), to run it as plain Python",
-    "list": f"lists are not compiled; {_TUPLES}",
-    "dict": "dictionaries are not compiled; use module constants, tuples, or if/elif on numbers",
-    "set": "sets are not compiled; compare numbers with ==, or use a tuple",
-    "string": f"strings are not compiled; {_NUMBERS}; pass a number as data to tell kinds of blocks apart",
-    "global": "a residual function must not change anything outside itself, since blocks run in parallel; return the number",
-    "attribute": "a residual function must not change an object; use a local name",
-    "item": "an entry of a tuple or array cannot be assigned; make a new tuple",
+    "print": "take it out; to look inside, call the decorated function with numbers, or slm.debug(group, block): both run "
+    "as plain Python, under a debugger too",
+    "list": _TUPLES,
+    "dict": "use module constants, tuples, or if/elif on numbers",
+    "set": "compare numbers with ==, or use a tuple",
+    "string": f"{_NUMBERS}; pass a number as data to tell kinds of blocks apart",
+    "global": "blocks run in parallel and must not change anything outside themselves; return the number",
+    "attribute": "blocks run in parallel and must not change an object; use a local name",
+    "item": "make a new tuple instead",
     "closure": "define the helper function outside, at the level of the module, and pass it what it needs",
-    "exception": "nothing is raised or caught inside; return math.nan for a block that cannot be computed, to reject the step",
-    "with": "with blocks are not compiled",
-    "generator": f"generators and coroutines are not compiled; {_TUPLES}",
+    "exception": "return math.nan for a block that cannot be computed: the step is then rejected",
+    "with": "do it outside the function, and pass numbers as data",
+    "generator": _TUPLES,
     "import": "import at the top of the module, outside the function",
-    "class": f"classes are not compiled; {_NUMBERS}",
+    "class": _NUMBERS,
     "match": "write if/elif instead",
     "complex": "complex numbers are not compiled; carry real and imaginary part as two numbers",
     "matmul": "write slm.math.matrix_vector(A, x) or slm.math.matrix_matrix(A, B) for tuples of rows",
@@ -85,13 +86,15 @@ _COMPREHENSIONS = {
 
 def refuse(code: CodeType, line: int | None, what: str, remedy: str) -> ResidualFunctionError:
     """The error for a construct at a line of a function: where, what, and what to write instead."""
+    return at_line(code, line, f"{what} cannot be compiled; {_REMEDIES.get(remedy, remedy)}")
+
+
+def at_line(code: CodeType, line: int | None, message: str) -> ResidualFunctionError:
+    """An error that says at which line of a function it was found."""
     number = line if line is not None else code.co_firstlineno
     text = linecache.getline(code.co_filename, number).strip()
     shown = f" ({text})" if text else ""
-    return ResidualFunctionError(
-        f"residual function {code.co_name!r}, {code.co_filename}:{number}{shown}: {what} cannot be compiled; "
-        f"{_REMEDIES.get(remedy, remedy)}."
-    )
+    return ResidualFunctionError(f"residual function {code.co_name!r}, {code.co_filename}:{number}{shown}: {message}.")
 
 
 def check_constructs(code: CodeType) -> None:
@@ -100,14 +103,14 @@ def check_constructs(code: CodeType) -> None:
         raise refuse(code, None, "a generator or coroutine", "generator")
     if code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS) or code.co_kwonlyargcount:
         raise refuse(code, None, "*args, **kwargs or a keyword-only parameter", "unpack")
-    open_lists: list[int | None] = []
     instructions = list(numbered(code))
-    docstring = isinstance(code.co_consts[0], str) if code.co_consts else False
-    for position, (line, instruction) in enumerate(instructions):
-        name, value = instruction.opname, instruction.argval
-        if name == "LOAD_CONST" and isinstance(value, CodeType):
-            kind, what = _COMPREHENSIONS.get(value.co_name, ("closure", "an inner function or lambda"))
+    for line, instruction in instructions:
+        if isinstance(instruction.argval, CodeType):
+            kind, what = _COMPREHENSIONS.get(instruction.argval.co_name, ("closure", "an inner function or lambda"))
             raise refuse(code, line, what, kind)
+    open_lists: list[int | None] = []
+    for line, instruction in instructions:
+        name = instruction.opname
         if name in _OPCODES:
             kind, what = _OPCODES[name]
             if name == "PUSH_EXC_INFO" and any(i.opname == "BEFORE_WITH" for _, i in instructions):
@@ -119,8 +122,6 @@ def check_constructs(code: CodeType) -> None:
             open_lists.append(line)
         elif open_lists and _makes_tuple(instruction):
             open_lists.pop()
-        if name == "LOAD_CONST" and not (docstring and position == 0):
-            _check_constant(code, line, value)
     if open_lists:
         raise refuse(code, open_lists[0], "a list", "list")
 
@@ -130,12 +131,17 @@ def _makes_tuple(instruction: dis.Instruction) -> bool:
     return instruction.opname == "LIST_TO_TUPLE" or instruction.argrepr == "INTRINSIC_LIST_TO_TUPLE"
 
 
-def _check_constant(code: CodeType, line: int | None, value: object) -> None:
-    for item in value if isinstance(value, (tuple, frozenset)) else (value,):
-        if isinstance(item, (str, bytes)):
-            raise refuse(code, line, f"the string {item!r}", "string")
-        if isinstance(item, complex):
-            raise refuse(code, line, f"the complex number {item!r}", "complex")
+def check_constants(code: CodeType) -> None:
+    """Raise ResidualFunctionError at the first constant that is no number."""
+    for line, instruction in numbered(code):
+        if instruction.opname not in ("LOAD_CONST", "RETURN_CONST"):
+            continue
+        value = instruction.argval
+        for item in value if isinstance(value, (tuple, frozenset)) else (value,):
+            if isinstance(item, (str, bytes)):
+                raise refuse(code, line, f"the string {item!r}", "string")
+            if isinstance(item, complex):
+                raise refuse(code, line, f"the complex number {item!r}", "complex")
 
 
 def numbered(code: CodeType) -> Iterator[tuple[int | None, dis.Instruction]]:

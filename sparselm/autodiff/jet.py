@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba.core import types
+from numba.core.errors import TypingError
 from numba.core.imputils import lower_cast
 from numba.core.typeconv import Conversion
 from numba.extending import intrinsic, models, register_model
@@ -117,10 +118,17 @@ def _widen(context, builder, fromty, toty, x):
 # -- what generated loops use ---------------------------------------------------------------------------------------------
 
 
+def literal(ty):
+    """The value of a constant argument. numba tries such a call without constants as well where it failed with them."""
+    if not isinstance(ty, types.Literal):
+        raise TypingError("a constant is expected here")
+    return ty.literal_value
+
+
 @intrinsic(prefer_literal=True)
 def variable(typingctx, value, component):
     """A number that is itself the tangent component: a + ε_k."""
-    ty = Jet((component.literal_value,))
+    ty = Jet((literal(component),))
 
     def codegen(context, builder, signature, args):
         one = ir.Constant(ir.DoubleType(), 1.0)
@@ -132,11 +140,11 @@ def variable(typingctx, value, component):
 @intrinsic(prefer_literal=True)
 def load_jet(typingctx, value, components, table, row, column):
     """A number with the derivatives ``table[row, column:]`` for the components listed in a string, as "0,1,2"."""
-    ty = Jet(map(int, components.literal_value.split(",")))
+    ty = Jet(map(int, literal(components).split(",")))
 
     def codegen(context, builder, signature, args):
         pointer = row_pointer(context, builder, table, args[2], args[3])
-        begin = column.literal_value
+        begin = literal(column)
         partials = {k: builder.load(at(builder, pointer, begin + i)) for i, k in enumerate(ty.active)}
         return make_jet(context, builder, ty, args[0], partials)
 
@@ -146,7 +154,7 @@ def load_jet(typingctx, value, components, table, row, column):
 @intrinsic(prefer_literal=True)
 def store_partials(typingctx, x, out, row, width):
     """``out[row, k] ← ∂x/∂(component k)`` for k below the literal ``width``; out is C-contiguous."""
-    num = width.literal_value
+    num = literal(width)
 
     def codegen(context, builder, signature, args):
         partials = partials_of(builder, x, args[0])

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import CodeType
 
-from sparselm.autodiff.constructs import refuse
+from sparselm.autodiff.constructs import at_line, refuse
 from sparselm.autodiff.references import FunctionView, ModuleView, Reference
 
 # "… at FILE (LINE)", and 'File "FILE", line LINE' with a path that may be relative.
@@ -45,6 +45,11 @@ _REASONS = (
         r"Unknown attribute '(?P<name>\w+)'",
         "the attribute or method {name!r}",
         "operands and data are numbers and tuples of numbers, without attributes",
+    ),
+    (
+        r"Cannot bind '.*' to signature '(?P<name>.*)' due to",
+        "a call with other arguments than the helper {name} takes",
+        "pass as many as it has parameters",
     ),
     (
         r"static_getitem|getitem",
@@ -89,15 +94,12 @@ def _explain(message: str, views: Sequence[FunctionView]) -> Exception:
     if found:  # the innermost comes first
         code, line = found[0]
     if RETURNS in message:
-        told = message[message.index(RETURNS) :].splitlines()[0]
-        what, _, remedy = told.partition("; ")
-        owner = next((v.code for v in views if v.code.co_firstlineno <= line), code)
-        return refuse(owner, None, what + ", which", remedy or "return that many")
+        return at_line(views[0].code, None, message[message.index(RETURNS) :].splitlines()[0])
     what, remedy = _OTHERWISE
     for pattern, meaning, advice in _REASONS:
         match = re.search(pattern, message)
         if match:
-            words = {key: _plain(value or "") for key, value in match.groupdict().items()}
+            words = {key: _plain(value) if key in "ab" else value for key, value in match.groupdict().items() if value}
             what, remedy = meaning.format(**words), advice
             break
     return refuse(code, line, what, remedy)

@@ -11,7 +11,7 @@ from numba.core import types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-from sparselm.autodiff.jet import PLAIN, Jet, at, make_jet, partials_of, row_pointer, value_of
+from sparselm.autodiff.jet import PLAIN, Jet, at, literal, make_jet, partials_of, row_pointer, value_of
 
 #: Starts the message of an error about what a user's function returns; the rest is meant for the user.
 RETURNS = "the function returns "
@@ -55,7 +55,7 @@ def pack(typingctx, result, out, row, offset):
 
     def codegen(context, builder, signature, args):
         pointer = row_pointer(context, builder, out, args[1], args[2])
-        place, rest = offset.literal_value, offset.literal_value + len(leaves)
+        place, rest = literal(offset), literal(offset) + len(leaves)
         for path, ty in leaves:
             x = _take(builder, args[0], path)
             builder.store(value_of(context, builder, ty, x), at(builder, pointer, place))
@@ -73,7 +73,7 @@ def unpack(typingctx, function, block, table, row, offset, first):
     """What ``function(block)`` returned when row ``row`` of the table was packed; components shifted by ``first``."""
     result = function.get_call_type(typingctx, (block,), {}).return_type
     leaves = _leaves(result)
-    shift = first.literal_value
+    shift = literal(first)
 
     def shifted(ty):
         if isinstance(ty, types.BaseTuple):
@@ -84,7 +84,7 @@ def unpack(typingctx, function, block, table, row, offset, first):
 
     def codegen(context, builder, signature, args):
         pointer = row_pointer(context, builder, table, args[2], args[3])
-        place, rest = offset.literal_value, offset.literal_value + len(leaves)
+        place, rest = literal(offset), literal(offset) + len(leaves)
         packed = ir.Constant(context.get_value_type(whole), ir.Undefined)
         for path, ty in leaves:
             x = builder.load(at(builder, pointer, place))
@@ -105,7 +105,7 @@ def unpack(typingctx, function, block, table, row, offset, first):
 def residual_row(typingctx, result, dim):
     """What a residual function returned as a tuple of ``dim`` numbers."""
     leaves = _leaves(result)
-    count = dim.literal_value
+    count = literal(dim)
     if len(leaves) != count or any(len(path) > 1 for path, _ in leaves):
         shown = f"{len(leaves)} number{'s' * (len(leaves) != 1)}"
         shown += " in nested tuples" * any(len(path) > 1 for path, _ in leaves)
@@ -124,11 +124,11 @@ def residual_row(typingctx, result, dim):
 def store_jacobian(typingctx, result, out, dim, width):
     """Write what a hand-written Jacobian returned, row by row, into ``out (dim, width)``."""
     leaves = _leaves(result)
-    expected = dim.literal_value * width.literal_value
+    expected = literal(dim) * literal(width)
     if len(leaves) != expected:
         raise TypingError(
-            f"{RETURNS}{len(leaves)} numbers, but a Jacobian has {expected} = {dim.literal_value} rows × "
-            f"{width.literal_value} tangent components; give the operands' components in order, row by row"
+            f"{RETURNS}{len(leaves)} numbers, but a Jacobian has {expected} = {literal(dim)} rows × "
+            f"{literal(width)} tangent components; give the operands' components in order, row by row"
         )
 
     def codegen(context, builder, signature, args):

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from sparselm import math as ours
-from sparselm.autodiff.constructs import BUILTINS, check_constructs, numbered, refuse
+from sparselm.autodiff.constructs import BUILTINS, check_constants, check_constructs, numbered, refuse
 
 # Functions of math that compile as they stand; the others of math have a stand-in in sparselm.math, or none.
 MATH = frozenset(
     {
-        "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "ceil", "copysign", "cos", "cosh", "degrees", "erf", "erfc",
-        "exp", "expm1", "fabs", "floor", "fmod", "gamma", "isfinite", "isinf", "isnan", "lgamma", "log1p", "log2", "log10",
-        "pow", "radians", "sin", "sinh", "sqrt", "tan", "tanh", "trunc",
+        "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "ceil", "copysign", "cos", "cosh", "degrees", "erf",
+        "erfc", "exp", "expm1", "fabs", "floor", "fmod", "gamma", "isfinite", "isinf", "isnan", "lgamma", "log1p", "log2",
+        "log10", "pow", "radians", "sin", "sinh", "sqrt", "tan", "tanh", "trunc",
     }
 )  # fmt: skip
 STAND_INS = {"cbrt", "dist", "exp2", "hypot", "log", "prod"}
@@ -105,6 +105,7 @@ class _Resolver:
         for line, name, path in _global_uses(function.__code__):
             value = self._global(function, line, name)
             self._add(function, line, names, name, path, value)
+        check_constants(function.__code__)
         cells = function.__closure__ or ()
         closure = tuple(
             self._reference(function, None, name, self._cell(function, name, cell))
@@ -185,8 +186,8 @@ class _Resolver:
             return self._math(function, line, module, meant)
         raise refuse(
             function.__code__, line, f"{module}.{name}",
-            "inside a residual function NumPy's elementary functions are allowed, its arrays are not: use tuples of numbers "
-            "and slm.math (dot, cross, norm, matrix_vector, …), or slm.BatchResidual for vectorised NumPy",
+            "of NumPy there are the elementary functions (sqrt, sin, arctan2, …); for vectors use tuples and slm.math (dot, "
+            "cross, norm, matrix_vector, …), for vectorised NumPy slm.BatchResidual",
         )  # fmt: skip
 
     def _reference(self, function: FunctionType, line: int | None, name: str, value: Any) -> Reference:
@@ -195,11 +196,12 @@ class _Resolver:
             if value in self._open:
                 raise refuse(function.__code__, line, f"the recursive call of {name!r}", "recursion")
             return self.function(value)
-        if isinstance(value, BuiltinFunctionType) and getattr(math, value.__name__, None) is value:
-            return self._math(function, line, "math", value.__name__)
+        called = str(getattr(value, "__name__", ""))
+        if isinstance(value, BuiltinFunctionType) and getattr(math, called, None) is value:
+            return self._math(function, line, "math", called)
         if isinstance(value, np.ufunc):
-            return self._numpy(function, line, "numpy", value.__name__)
-        if getattr(builtins, getattr(value, "__name__", ""), None) is value:
+            return self._numpy(function, line, "numpy", called)
+        if called in BUILTINS and getattr(builtins, called) is value:
             return Builtin(value)
         return Constant(self._constant(function, line, name, value))
 
@@ -213,11 +215,11 @@ class _Resolver:
         if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
             return value
         kind = type(value).__name__
-        remedy = "list" if kind in ("list", "dict", "set", "str") else ""
-        raise refuse(
-            function.__code__, line, f"{name} (a {kind})",
-            "make it a tuple of numbers" if remedy else "functions, numbers, tuples of numbers and arrays can be used",
-        )  # fmt: skip
+        if isinstance(value, (list, set)):
+            remedy = "make it a tuple of numbers"
+        else:
+            remedy = "functions, numbers, tuples of numbers and NumPy arrays of numbers can be used; give each number a name"
+        raise refuse(function.__code__, line, f"{name} (a {kind})", remedy)
 
 
 def _global_uses(code: CodeType) -> Iterator[tuple[int | None, str, tuple[str, ...]]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
+import numpy.typing as npt
 
 from sparselm.autodiff.loops import LoopPlan, Loops, OperandPlan
 from sparselm.autodiff.messages import explained
@@ -334,7 +335,7 @@ class AutodiffResidual(AbstractResidual):
         r, exact = self.jets(some, rows)
         found = np.empty_like(exact)
         self._run(self._loops.linearize_by_hand, some, rows, np.arange(self._plan.width, dtype=np.int32), r, found)
-        finite = np.isfinite(exact).all(axis=(1, 2))
+        finite: npt.NDArray[np.bool_] = np.asarray(np.isfinite(exact).all(axis=(1, 2)))
         scale = np.maximum(np.abs(exact).max(axis=1, keepdims=True), np.abs(found).max(axis=1, keepdims=True))
         error = np.where(finite[:, None, None], np.abs(found - exact) / np.where(scale > 0.0, scale, 1.0), 0.0)
         error = np.asarray(np.nan_to_num(error, nan=np.inf))
