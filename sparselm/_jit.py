@@ -29,6 +29,7 @@ from typing import Any
 import numba
 import numba.core.event as numba_event
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.runtime import rtsys
 
 # NaN and infinity must keep their meaning (a NaN block is an invalid step), so 'nnan' and 'ninf' stay out.
 FASTMATH = {"contract", "reassoc", "arcp", "nsz"}
@@ -207,9 +208,13 @@ class SourceTreeCache(FunctionCache):  # type: ignore[misc]
         )
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
+        # numba would first bring its tables of types and functions up to date: 0.1 s in a process that has not compiled
+        # yet, for machine code that needs none of them. Compiling does so anyway.
         compile_clock.enter("load")
         try:
-            return super().load_overload(signature, target_context)
+            with self._guard_against_spurious_io_errors():
+                rtsys.initialize(target_context)
+                return self._load_overload(signature, target_context)
         finally:
             compile_clock.leave()
 
