@@ -6,6 +6,7 @@ State a :class:`Problem` (variables, residual groups), call :func:`solve`, read 
 """
 
 from sparselm import math
+from sparselm.checking import check_residual
 from sparselm.damping import Fixed, Marquardt, Nielsen
 from sparselm.debugging import debug
 from sparselm.driver import Analysis, Evaluation, analyze, evaluate, solve
@@ -99,6 +100,7 @@ __all__ = [
     "Variables",
     "Welsch",
     "analyze",
+    "check_residual",
     "debug",
     "evaluate",
     "math",

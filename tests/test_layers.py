@@ -23,6 +23,7 @@ ROOMS = [
     {"linearization", "box"},
     {"result"},
     {"report", "structure", "termination", "timing", "threads", "interrupt"},
+    {"checking"},
     {"problem"},
     {"damping"},
     {"linear_solvers", "residuals"},

@@ -51,6 +51,11 @@ _BENDING = 1e-4
 _MOST_REPEATS = 3
 
 
+def moved_magnitude(x: Array, plus: Array, component: int) -> Array:
+    """The largest of the numbers of each row that a tangent component moves, ``(n,)``; plus is ∂(x ⊞ δ)/∂δ."""
+    return np.asarray(np.max(np.abs(x), axis=1, where=plus[:, :, component] != 0.0, initial=0.0))
+
+
 class Chunk:
     """Some blocks: their operands gathered, as the function sees them, and moved along one component at a time.
 
@@ -100,8 +105,7 @@ class Chunk:
         x = self.points[operand]
         if isinstance(self.manifolds[operand], Euclidean):
             return np.abs(x[:, component])
-        moved = self.plus_jacobian(operand)[:, :, component] != 0.0
-        return np.asarray(np.max(np.abs(x), axis=1, where=moved, initial=0.0))
+        return moved_magnitude(x, self.plus_jacobian(operand), component)
 
     def write_moved(self, function: UserFunction, operand: int, component: int, step: Array, out: Array) -> Array:
         """Write r(x ⊞ step e_k); return the step that was made, which for sums x + h is the rounded one."""

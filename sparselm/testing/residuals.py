@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sparselm.residuals._differences import ResidualBlocks, numeric_jacobian
 from sparselm.residuals.base import AbstractResidual, Array, IndexArray, OperandBlocks
 from sparselm.threads import use_threads
 
@@ -20,8 +21,8 @@ def check_residual(residual: AbstractResidual, rng: np.random.Generator | None =
     On n blocks of ``random_operands`` and ``random_data`` it checks that
 
     * all of r and J is written and finite, and values, index and data are left alone;
-    * J is ∂r/∂δ at δ = 0, δ a tangent of each operand in turn, by differences (r(x ⊞ hδ) − r(x ⊞ −hδ)) / 2h to
-      10⁻⁶ of the column's largest entry;
+    * J is ∂r/∂δ at δ = 0, δ a tangent of each operand in turn, by differences along the retraction, to 10⁻⁶ of the
+      column's largest entry and what the differences may be off by;
     * ``evaluate`` and ``linearize`` give the same r, to rounding;
     * holding components constant (−1 in ``columns``) leaves the other columns and r bit for bit as they were;
     * r and J have the same bits on one thread and on several, and however the blocks are cut into batches;
@@ -48,7 +49,8 @@ def check_residual(residual: AbstractResidual, rng: np.random.Generator | None =
     for name, array in (("r", r), ("J", J)):
         bad = np.argwhere(~np.isfinite(array))
         _require(residual, len(bad) == 0, f"{name}{bad[:1].tolist()} is not finite or was not written by linearize")
-    rounding = batch.rounding(r, J)
+    tangent = batch.blocks.tangent_jacobian(J) if residual.ambient_jacobian else J
+    rounding = batch.rounding(r, tangent)
     evaluated = batch.evaluate()
     error = np.abs(evaluated - r)
     worst = int(np.argmax(np.max(error - rounding, axis=1)))
@@ -57,25 +59,23 @@ def check_residual(residual: AbstractResidual, rng: np.random.Generator | None =
         bool(np.all(error <= rounding)),
         f"evaluate gives {evaluated[worst]} for block {worst}, linearize {r[worst]}",
     )
-    _check_jacobian(batch, J, rounding)
+    _check_threads_and_cuts(batch, evaluated, r, J)
     if not residual.ambient_jacobian:
         _check_held_components(batch, r, J)
-    _check_threads_and_cuts(batch, evaluated, r, J)
+    _check_jacobian(batch.blocks, tangent)
     _check_nan(batch, evaluated)
 
 
 @dataclass(frozen=True)
-class _ResidualBlocks:
-    """n blocks of a residual whose operands stand in rows of their own, in a shuffled order."""
+class _Batches:
+    """Blocks as batches see them: their operands stand in rows of larger tables, in a shuffled order."""
 
-    residual: AbstractResidual
-    points: list[Array]
+    blocks: ResidualBlocks
     index: list[IndexArray]
-    data: list[Array]
 
     @property
-    def num_blocks(self) -> int:
-        return len(self.index[0])
+    def residual(self) -> AbstractResidual:
+        return self.blocks.residual
 
     @property
     def all_columns(self) -> IndexArray:
@@ -85,34 +85,27 @@ class _ResidualBlocks:
 
     def evaluate(self, points: Sequence[Array] | None = None, cuts: Sequence[int] = ()) -> Array:
         """Residuals, in pieces that end at ``cuts``."""
-        r = np.full((self.num_blocks, self.residual.dim), np.nan)
+        r = np.full((self.blocks.num_blocks, self.residual.dim), np.nan)
         for piece, operands, data in self._pieces(points, cuts):
             self.residual.evaluate(operands, data, r[piece])
         return r
 
     def linearize(self, columns: IndexArray, cuts: Sequence[int] = ()) -> tuple[Array, Array]:
         """Residuals and Jacobians, in pieces that end at ``cuts``; an entry that is not written stays NaN."""
-        r = np.full((self.num_blocks, self.residual.dim), np.nan)
+        r = np.full((self.blocks.num_blocks, self.residual.dim), np.nan)
         J = np.full((*r.shape, int(np.count_nonzero(columns >= 0))), np.nan)
         for piece, operands, data in self._pieces(None, cuts):
             self.residual.linearize(operands, data, columns, r[piece], J[piece])
         return r, J
 
-    def tangent_jacobian(self, J: Array) -> list[Array]:
-        """The Jacobian in the tangent space of each operand."""
-        if not self.residual.ambient_jacobian:
-            return np.split(J, np.cumsum([m.tangent_dim for m in self.residual.manifolds])[:-1], axis=2)
-        parts = np.split(J, np.cumsum([m.ambient_dim for m in self.residual.manifolds])[:-1], axis=2)
-        for k, manifold in enumerate(self.residual.manifolds):
-            plus = np.empty((self.num_blocks, manifold.ambient_dim, manifold.tangent_dim))
-            manifold.plus_jacobian(self.points[k], plus)
-            parts[k] = parts[k] @ plus
-        return parts
-
     def rounding(self, r: Array, J: Array) -> Array:
-        """What r may lose to rounding: some units in the last place of each operand, and of r; (n, dim)."""
+        """What r may lose to rounding: some units in the last place of each operand, and of r; (n, dim).
+
+        J is in the tangent space.
+        """
         total = np.abs(r)
-        for part, x in zip(self.tangent_jacobian(J), self.points, strict=True):
+        ends = np.cumsum([m.tangent_dim for m in self.residual.manifolds])[:-1]
+        for part, x in zip(np.split(J, ends, axis=2), self.blocks.points, strict=True):
             size = np.maximum(1.0, np.max(np.abs(x), axis=1))
             total = total + np.sum(np.abs(part), axis=2) * size[:, None]
         return np.asarray(16.0 * np.finfo(float).eps * total)
@@ -120,16 +113,16 @@ class _ResidualBlocks:
     def _pieces(
         self, points: Sequence[Array] | None, cuts: Sequence[int]
     ) -> Iterator[tuple[slice, list[OperandBlocks], list[Array]]]:
-        tables = [self._table(k, x) for k, x in enumerate(self.points if points is None else points)]
-        inputs = [array for table in tables for array in table] + self.data
+        tables = [self._table(k, x) for k, x in enumerate(self.blocks.points if points is None else points)]
+        inputs = [array for table in tables for array in table] + list(self.blocks.data)
         given = [array.copy() for array in inputs], [array.copy() for array in self.index]
-        for start, stop in zip((0, *cuts), (*cuts, self.num_blocks), strict=True):
+        for start, stop in zip((0, *cuts), (*cuts, self.blocks.num_blocks), strict=True):
             piece = slice(start, stop)
             operands = [
                 OperandBlocks(values, rows[piece], prepared)
                 for (values, prepared), rows in zip(tables, self.index, strict=True)
             ]
-            yield piece, operands, [array[piece] for array in self.data]
+            yield piece, operands, [array[piece] for array in self.blocks.data]
         same = all(np.array_equal(new, old, equal_nan=True) for new, old in zip(inputs, given[0], strict=True))
         same = same and all(np.array_equal(new, old) for new, old in zip(self.index, given[1], strict=True))
         _require(self.residual, same, "values, prepared numbers, index or data were changed")
@@ -145,7 +138,7 @@ class _ResidualBlocks:
         return values, prepared
 
 
-def _draw_blocks(residual: AbstractResidual, rng: np.random.Generator, n: int) -> _ResidualBlocks:
+def _draw_blocks(residual: AbstractResidual, rng: np.random.Generator, n: int) -> _Batches:
     manifolds = residual.manifolds
     _require(residual, residual.dim >= 1, f"dim is {residual.dim}, expected at least 1")
     num_prepared = len(residual.prepared_dims())
@@ -159,44 +152,31 @@ def _draw_blocks(residual: AbstractResidual, rng: np.random.Generator, n: int) -
         got, expected = [array.shape for array in arrays], [(n, *shape) for shape in row_shapes]
         _require(residual, got == expected, f"{method} gives arrays of shapes {got}, expected {expected}")
     index = [rng.permutation(n + SPARE_ROWS)[:n].astype(np.int32) for _ in manifolds]
-    return _ResidualBlocks(residual, points, index, data)
+    return _Batches(ResidualBlocks(residual, manifolds, points, data), index)
 
 
-def _check_jacobian(batch: _ResidualBlocks, J: Array, rounding: Array) -> None:
-    step = float(np.cbrt(np.finfo(float).eps))  # balances truncation, h², and rounding, eps/h
-    for operand, part in enumerate(batch.tangent_jacobian(J)):
-        for k in range(part.shape[2]):
-            quotient = _difference_quotient(batch, operand, k, step)
-            # Twice the step, four times the truncation error: the difference bounds the error of the first.
-            truncation = np.abs(_difference_quotient(batch, operand, k, 2.0 * step) - quotient)
-            size = np.max(np.maximum(np.abs(part[:, :, k]), np.abs(quotient)), axis=1, keepdims=True)
-            excess = np.abs(part[:, :, k] - quotient) - (1e-6 * size + truncation + rounding / step)
-            block, row = np.unravel_index(np.argmax(excess), excess.shape)
-            _require(
-                batch.residual,
-                bool(np.all(excess <= 0.0)),
-                f"d r[{row}] / d component {k} of operand {operand} in block {block}: linearize gives "
-                f"{part[block, row, k]:.9g}, differences give {quotient[block, row]:.9g}",
-            )
+def _check_jacobian(blocks: ResidualBlocks, J: Array) -> None:
+    """J, in the tangent space, against differences; an entry of which they say nothing passes."""
+    numeric = numeric_jacobian(blocks)
+    with np.errstate(invalid="ignore"):
+        size = np.max(np.fmax(np.abs(J), np.abs(numeric.values)), axis=1, keepdims=True)
+        excess = np.nan_to_num(np.abs(J - numeric.values) - (1e-6 * size + numeric.errors), nan=-np.inf)
+    block, row, column = (int(i) for i in np.unravel_index(np.argmax(excess), excess.shape))
+    ends = np.cumsum([manifold.tangent_dim for manifold in blocks.manifolds])
+    operand = int(np.searchsorted(ends, column, side="right"))
+    component = column - int(ends[operand]) + blocks.manifolds[operand].tangent_dim
+    _require(
+        blocks.residual,
+        bool(np.all(excess <= 0.0)),
+        f"d r[{row}] / d component {component} of operand {operand} in block {block}: linearize gives "
+        f"{J[block, row, column]:.9g}, differences give {numeric.values[block, row, column]:.9g}",
+    )
 
 
-def _difference_quotient(batch: _ResidualBlocks, operand: int, component: int, step: float) -> Array:
-    manifold = batch.residual.manifolds[operand]
-    delta = np.zeros((batch.num_blocks, manifold.tangent_dim))
-    r = []
-    for signed in (step, -step):
-        delta[:, component] = signed
-        points = list(batch.points)
-        points[operand] = np.empty_like(batch.points[operand])
-        manifold.retract(batch.points[operand], delta, points[operand])
-        r.append(batch.evaluate(points))
-    return np.asarray((r[0] - r[1]) / (2.0 * step))
-
-
-def _check_held_components(batch: _ResidualBlocks, r: Array, J: Array) -> None:
-    owner = np.repeat(np.arange(len(batch.points)), [m.tangent_dim for m in batch.residual.manifolds])
+def _check_held_components(batch: _Batches, r: Array, J: Array) -> None:
+    owner = np.repeat(np.arange(len(batch.index)), [m.tangent_dim for m in batch.residual.manifolds])
     component = np.arange(len(owner))
-    masks = [owner != k for k in range(len(batch.points))]
+    masks = [owner != k for k in range(len(batch.index))]
     masks += [component % 2 == 0, component % 3 != 1, component == len(owner) - 1, component < 0]
     for free in masks:
         columns = np.where(free, np.cumsum(free) - 1, -1).astype(np.int32)
@@ -205,8 +185,8 @@ def _check_held_components(batch: _ResidualBlocks, r: Array, J: Array) -> None:
         _require(batch.residual, same, f"r or the columns that are left change with columns = {columns.tolist()}")
 
 
-def _check_threads_and_cuts(batch: _ResidualBlocks, evaluated: Array, r: Array, J: Array) -> None:
-    n = batch.num_blocks
+def _check_threads_and_cuts(batch: _Batches, evaluated: Array, r: Array, J: Array) -> None:
+    n = batch.blocks.num_blocks
     cases: list[tuple[str, int | None, list[int]]] = [("on one thread", 1, [])]
     for cuts in ([1], [n // 3, n // 2], [n // 2, n // 2], list(range(7, n, 97))):
         cases.append((f"in batches that end at {cuts}", None, cuts))
@@ -219,9 +199,9 @@ def _check_threads_and_cuts(batch: _ResidualBlocks, evaluated: Array, r: Array, 
         _require(batch.residual, same, f"linearize gives other bits {name}")
 
 
-def _check_nan(batch: _ResidualBlocks, evaluated: Array) -> None:
-    block = batch.num_blocks // 2
-    points = [x.copy() for x in batch.points]
+def _check_nan(batch: _Batches, evaluated: Array) -> None:
+    block = batch.blocks.num_blocks // 2
+    points = [x.copy() for x in batch.blocks.points]
     for x in points:
         x[block] = np.nan
     r = batch.evaluate(points)
