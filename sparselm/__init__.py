@@ -7,7 +7,7 @@ State a :class:`Problem` (variables, residual groups), call :func:`solve`, read 
 
 from sparselm import math
 from sparselm.checking import check_residual
-from sparselm.damping import Fixed, Marquardt, Nielsen
+from sparselm.damping import Fixed, Marquardt, More, Nielsen
 from sparselm.debugging import debug
 from sparselm.driver import Analysis, Evaluation, analyze, evaluate, solve
 from sparselm.errors import (
@@ -44,6 +44,7 @@ from sparselm.problem import Problem, ResidualGroup, Variables
 from sparselm.residuals import BatchResidual, Between, BetweenUncoupled, Landmark, Prior, SnavelyReprojection
 from sparselm.residuals.autodiff import ResidualFunction, residual
 from sparselm.result import Iteration, Result
+from sparselm.scipy_api import least_squares
 from sparselm.termination import Status
 
 __version__ = "0.1.0"
@@ -75,6 +76,7 @@ __all__ = [
     "Landmark",
     "Marquardt",
     "MissingDependencyError",
+    "More",
     "Nielsen",
     "NonFiniteStartError",
     "PluginError",
@@ -103,6 +105,7 @@ __all__ = [
     "check_residual",
     "debug",
     "evaluate",
+    "least_squares",
     "math",
     "residual",
     "solve",

@@ -16,7 +16,7 @@ ROOMS = [
     {"datasets", "io", "report.progress", "report.json_report", "testing"},
     {"plugins"},
     {"__init__"},
-    {"driver"},
+    {"driver", "scipy_api"},
     {"levenberg_marquardt"},
     {"model"},
     {"evaluator"},

@@ -233,13 +233,17 @@ def _with_long_indices(matrix: Any) -> Any:
     return matrix
 
 
+def find_backend() -> _Backend04 | None:
+    """What this package needs of CHOLMOD, on scalar matrices; None where scikit-sparse cannot be imported."""
+    try:
+        return _backend()
+    except MissingDependencyError:
+        return None
+
+
 def is_available() -> bool:
     """True where scikit-sparse is installed and can be imported."""
-    try:
-        _backend()
-    except MissingDependencyError:
-        return False
-    return True
+    return find_backend() is not None
 
 
 @functools.cache

@@ -1,0 +1,3 @@
+"""SciPy's own tests that do not hold for ours, each with the reason; keys are ``Class::test`` or ``test``."""
+
+EXCEPTIONS: dict[str, str] = {}
