@@ -18,6 +18,9 @@ IntArray = npt.NDArray[np.int64]
 # Share of a column that the differences must tell for the column to count as checked.
 _TOLD = 1e-2
 
+# Entries below this share of their column are measured by the column.
+_SMALL = 1e-6
+
 
 @dataclass(frozen=True)
 class JacobianEntry:
@@ -159,7 +162,8 @@ def check_residual(
     seed
         Of the sample.
     tolerance
-        Relative error up to which an entry is right.
+        Relative error up to which an entry is right. A Jacobian that is itself by differences deserves 10⁻³: it is good
+        to some 10⁻¹⁰ of a column, which is little of its small entries.
     quiet
         Print nothing.
 
@@ -216,15 +220,17 @@ def check_residual(
 
 
 def compare_jacobians(given: Array, expected: Array, errors: Array) -> Array:
-    """Relative error of each entry of Jacobians ``(n, dim, width)``: \\|J − E\\| / max(\\|J\\|, \\|E\\|), of the same shape.
+    r"""Relative error of each entry of Jacobians ``(n, dim, width)``, of the same shape.
 
-    0 where J and E differ by no more than ``errors``, what E may be off by; NaN where E is, which says nothing; ∞ where
-    J is not finite though E is.
+    \|J − E\| / max(\|J\|, \|E\|, 10⁻⁶ c), with c the largest number of the entry's column of its block: an entry that is
+    small beside its column carries the rounding of the column. It is 0 where J and E differ by no more than ``errors``,
+    what E may be off by; NaN where E is, which says nothing; ∞ where J is not finite though E is.
     """
     with np.errstate(all="ignore"):
+        size = np.fmax(np.abs(given), np.abs(expected))
+        size = np.maximum(size, _SMALL * np.max(size, axis=1, keepdims=True))
         difference = np.abs(given - expected)
-        relative = difference / np.maximum(np.abs(given), np.abs(expected))
-        relative[difference <= errors] = 0.0
+        relative = np.where(difference <= errors, 0.0, difference / size)
     relative[~np.isfinite(given)] = np.inf
     relative[~np.isfinite(expected)] = np.nan
     return relative

@@ -2,15 +2,16 @@ r"""Jacobians of any residual by extrapolated differences along the retractions,
 
 On a ladder of steps h_j = a 4^{−j}, j = 1, 2, …, with a = max(1, \|x_k\|) for each block, central differences
 D_j = (r(x ⊞ h_j e_k) − r(x ⊞ −h_j e_k)) / 2h_j are extrapolated, R_j = (16 D_{j+1} − D_j)/15, which is off by O(h⁴). With
-the rounding u of r, the error of R_j is at most \|R_j − R_{j−1}\| + u/h_{j+1}, and each entry takes the j for which this
-is least. The ladder reaches down to 10⁻¹³ a, so that it holds the right step for a focal length of 400, for a distortion
-coefficient of 10⁻¹³ that hardly matters, and for a radius of 10⁻⁹ that does.
+the rounding u of r, the error of R_j is at most \|R_j − R_{j−1}\| + u/h_{j+1}, or by how much shorter steps contradict it
+if that is more; each entry takes the j for which this is least. The ladder reaches down to 10⁻¹³ a, so that it holds the
+right step for a focal length of 400, for a distortion coefficient of 10⁻¹³ that hardly matters, and for a radius of 10⁻⁹
+that does.
 
-u is the larger of 16 ε (\|r\| + Σ_k \|∂r/∂δ_k\| a_k), which covers terms that cancel in r, and of the second difference
-over the shortest steps, where a smooth function shows nothing but its noise.
+u is the larger of 16 ε (\|r\| + Σ_k \|∂r/∂δ_k\| \|x_k\|), which covers terms that cancel in r, and of what first and second
+differences over the shortest steps have beside their smooth parts, which is noise.
 
-At a kink the derivatives ahead and behind, D_j ± A_j/2 with A_j = \|r(x ⊞ h_j e_k) − 2r(x) + r(x ⊞ −h_j e_k)\| / h_j, do
-not approach each other as h_j falls, while A_j = O(h_j) where r is smooth.
+At a kink the derivatives ahead and behind, D_j ± B_j/2 with B_j = (r(x ⊞ h_j e_k) − 2r(x) + r(x ⊞ −h_j e_k)) / h_j, do
+not approach each other as h_j falls, while B_j = O(h_j) where r is smooth.
 
 References
 ----------
@@ -103,7 +104,7 @@ class ResidualBlocks:
         r = np.full((m * n, self.residual.dim), np.nan)
         with np.errstate(all="ignore"):
             self.residual.evaluate(blocks, [np.tile(array, (m,) + (1,) * (array.ndim - 1)) for array in self.data], r)
-        return r.reshape(m, n, -1)
+        return r.reshape(m, n, self.residual.dim)
 
     def _operand(self, operand: int, values: Array, index: IndexArray, *, derivatives: bool) -> OperandBlocks:
         prepared = np.zeros((len(values), self.residual.prepared_dims()[operand]))
@@ -133,18 +134,18 @@ class NumericJacobian:
 
 def numeric_jacobian(blocks: ResidualBlocks) -> NumericJacobian:
     """Differentiate a residual numerically at each block."""
-    ladders, scales = [], []
+    ladders, magnitudes = [], []
     for operand, manifold in enumerate(blocks.manifolds):
         plus = blocks.plus_jacobian(operand)
         for component in range(manifold.tangent_dim):
-            scale = np.maximum(1.0, moved_magnitude(blocks.points[operand], plus, component))
-            steps = scale * _RATIO ** -np.arange(1.0, _NUM_STEPS + 1.0)[:, None]
+            magnitude = moved_magnitude(blocks.points[operand], plus, component)
+            steps = np.maximum(1.0, magnitude) * _RATIO ** -np.arange(1.0, _NUM_STEPS + 1.0)[:, None]
             both = blocks.moved(operand, component, np.concatenate([steps, -steps]))
             ladders.append((steps[:, :, None], both[:_NUM_STEPS], both[_NUM_STEPS:]))
-            scales.append(scale[:, None])
+            magnitudes.append(magnitude[:, None])
     unmoved = blocks.moved(0, 0, np.zeros((1, blocks.num_blocks)))[0]
     with np.errstate(all="ignore"):
-        rounding = _rounding(ladders, scales, unmoved)
+        rounding = _rounding(ladders, magnitudes, unmoved)
         found = [_extrapolate(ladder, unmoved, rounding) for ladder in ladders]
     values, errors, kinks = (np.stack(parts, axis=2) for parts in zip(*found, strict=True))
     return NumericJacobian(values, errors, kinks)
@@ -153,14 +154,14 @@ def numeric_jacobian(blocks: ResidualBlocks) -> NumericJacobian:
 _Ladder = tuple[Array, Array, Array]
 
 
-def _rounding(ladders: list[_Ladder], scales: list[Array], r: Array) -> Array:
+def _rounding(ladders: list[_Ladder], magnitudes: list[Array], r: Array) -> Array:
     """Rounding of r from the size of its terms, ``(n, dim)``."""
     terms = np.abs(r)
-    for (steps, ahead, behind), scale in zip(ladders, scales, strict=True):
+    for (steps, ahead, behind), magnitude in zip(ladders, magnitudes, strict=True):
         slopes = np.abs(ahead - behind) / (2.0 * steps)
         # The median over the ladder: long steps may go where r is huge, the shortest see rounding only.
         slopes[~np.isfinite(slopes)] = 0.0
-        terms = terms + np.median(slopes, axis=0) * scale
+        terms = terms + np.median(slopes, axis=0) * magnitude
     return np.asarray(_ROUNDINGS * _EPS * terms)
 
 
@@ -168,18 +169,35 @@ def _extrapolate(ladder: _Ladder, r: Array, rounding: Array) -> tuple[Array, Arr
     """The derivative with respect to one component, its error, and whether there is a kink; each ``(n, dim)``."""
     steps, ahead, behind = ladder
     central = (ahead - behind) / (2.0 * steps)
-    bend = np.abs((ahead - r) + (behind - r))
-    noise = np.fmax(rounding, np.max(bend[-3:], axis=0))
+    bend = (ahead - r) + (behind - r)
+    # At the shortest steps D no longer changes but for noise, and second differences go with the square of the step.
+    odd, even = np.diff(central[-4:], axis=0) * steps[-3:], bend[-3:] - bend[-4:-1] / _RATIO**2
+    noise = np.fmax(rounding, 4.0 * np.max(np.fmax(np.abs(odd), np.abs(even)), axis=0))
     extrapolated = (_RATIO**2 * central[1:] - central[:-1]) / (_RATIO**2 - 1.0)
     errors = np.abs(np.diff(extrapolated, axis=0)) + noise / steps[2:]
+    extrapolated = extrapolated[1:]
     errors[~np.isfinite(errors)] = np.inf
     # Two neighbours may agree by chance where there is more noise than was thought: the next shorter step, with four
     # times as much, then shows it.
     errors[:-1] = np.maximum(errors[:-1], errors[1:] / _RATIO**2)
+    errors = np.maximum(errors, _contradiction(extrapolated, errors))
     best = np.argmin(errors, axis=0)[None]
     error = np.take_along_axis(errors, best, axis=0)[0]
-    value = np.where(np.isfinite(error), np.take_along_axis(extrapolated[1:], best, axis=0)[0], np.nan)
-    return value, error, _kinks(steps, central, bend, noise)
+    value = np.where(np.isfinite(error), np.take_along_axis(extrapolated, best, axis=0)[0], np.nan)
+    return value, error, _kinks(steps, central, np.abs(bend), noise)
+
+
+def _contradiction(values: Array, errors: Array) -> Array:
+    r"""How far each value lies outside value ± error of a shorter step.
+
+    Where steps are longer than all that r does near x, as for \|x + 1\| at a step of 10⁶, quotients settle at a wrong value.
+    """
+    known = np.isfinite(errors)
+    least, most = np.where(known, values - errors, -np.inf), np.where(known, values + errors, np.inf)
+    least, most = np.maximum.accumulate(least[::-1])[::-1], np.minimum.accumulate(most[::-1])[::-1]
+    outside = np.zeros_like(errors)
+    outside[:-1] = np.maximum(least[1:] - values[:-1], values[:-1] - most[1:])
+    return np.where(np.isnan(outside), np.inf, outside)
 
 
 def _kinks(steps: Array, central: Array, bend: Array, noise: Array) -> BoolArray:
