@@ -119,3 +119,32 @@ def mixed_problem(rng: np.random.Generator, *, hold: bool = True) -> slm.Problem
         data = tuple(rng.standard_normal((n, *shape)) for shape in residual.data_shapes)
         problem.add_residuals(residual, *(v[i] for v, i in zip(operands, index, strict=True)), data=data)
     return problem
+
+
+@dataclass(frozen=True)
+class AmbientRotation(AbstractResidual):
+    """r = 2q − prepared with prepared = q/2, derivatives with respect to the quaternion's four numbers."""
+
+    ambient_jacobian = True
+    slope: float = 1.5
+
+    @property
+    def dim(self):
+        return 4
+
+    @property
+    def manifolds(self):
+        return (slm.SO3(),)
+
+    def prepared_dims(self):
+        return (4,)
+
+    def prepare(self, operand, values, out, *, derivatives):
+        out[:] = 0.5 * values
+
+    def evaluate(self, blocks, data, r):
+        r[:] = (2.0 * blocks[0].values - blocks[0].prepared)[blocks[0].index]
+
+    def linearize(self, blocks, data, columns, r, J):
+        self.evaluate(blocks, data, r)
+        J[:] = self.slope * np.eye(4)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy_models import snavely
+from small_problems import AmbientRotation
 
 import sparselm as slm
 from problems.base import DATA_VARIABLE, require_data
@@ -223,35 +224,6 @@ def test_any_unit_of_variables_and_residuals(scale, size, sign, seed):
 def problem_with(problem, residual, *operands, **options):
     problem.add_residuals(residual, *operands, **options)
     return problem
-
-
-@dataclass(frozen=True)
-class AmbientRotation(AbstractResidual):
-    """r = 2q − prepared with prepared = q/2, derivatives with respect to the quaternion's four numbers."""
-
-    ambient_jacobian = True
-    slope: float = 1.5
-
-    @property
-    def dim(self):
-        return 4
-
-    @property
-    def manifolds(self):
-        return (slm.SO3(),)
-
-    def prepared_dims(self):
-        return (4,)
-
-    def prepare(self, operand, values, out, *, derivatives):
-        out[:] = 0.5 * values
-
-    def evaluate(self, blocks, data, r):
-        r[:] = (2.0 * blocks[0].values - blocks[0].prepared)[blocks[0].index]
-
-    def linearize(self, blocks, data, columns, r, J):
-        self.evaluate(blocks, data, r)
-        J[:] = self.slope * np.eye(4)
 
 
 @pytest.mark.parametrize("manifold", [slm.SO3(), slm.Euclidean(4)], ids=repr)

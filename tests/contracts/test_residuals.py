@@ -5,6 +5,7 @@ from importlib.metadata import entry_points
 
 import numpy as np
 import pytest
+from small_problems import AmbientRotation
 
 from sparselm.errors import ProblemError
 from sparselm.manifolds import SE2, SE3, SO3, Euclidean
@@ -161,39 +162,10 @@ def test_check_residual_finds_faults(fault, message):
         check_residual(_Product(fault))
 
 
-@dataclass(frozen=True)
-class _Quaternion(AbstractResidual):
-    """r = 2x − prepared, prepared = x/2: a residual of a rotation's ambient numbers, with something prepared."""
-
-    ambient_jacobian = True
-    slope: float = 1.5
-
-    @property
-    def dim(self) -> int:
-        return 4
-
-    @property
-    def manifolds(self) -> tuple[AbstractManifold, ...]:
-        return (SO3(),)
-
-    def prepared_dims(self):
-        return (4,)
-
-    def prepare(self, operand, values, out, *, derivatives):
-        out[:] = 0.5 * values
-
-    def evaluate(self, blocks, data, r):
-        r[:] = (2.0 * blocks[0].values - blocks[0].prepared)[blocks[0].index]
-
-    def linearize(self, blocks, data, columns, r, J):
-        self.evaluate(blocks, data, r)
-        J[:] = self.slope * np.eye(4)
-
-
 def test_ambient_jacobians_and_prepared_numbers():
-    check_residual(_Quaternion())
+    check_residual(AmbientRotation())
     with pytest.raises(AssertionError, match="differences give"):
-        check_residual(_Quaternion(slope=1.4))
+        check_residual(AmbientRotation(slope=1.4))
 
 
 def test_shapes_of_the_points_are_checked():
