@@ -18,6 +18,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from sparselm.errors import ProblemError
+
 Array = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
@@ -77,3 +79,81 @@ def project_step(x: Array, delta: Array, lower: Array, upper: Array) -> bool:
     if changed:
         np.clip(delta, down, up, out=delta)
     return changed
+
+
+def as_bound(name: str, side: str, bound: npt.ArrayLike | None, shape: tuple[int, int], additive: BoolArray) -> Array | None:
+    """Bring a bound of variables to ``(n, ambient_dim)``, read-only; None where it bounds nothing.
+
+    Parameters
+    ----------
+    name
+        Of the variables, for messages.
+    side
+        ``"lower"`` or ``"upper"``.
+    bound
+        A number, ``(ambient_dim,)`` or ``(n, ambient_dim)``; also ``(n,)`` where ambient_dim is 1.
+    shape
+        (n, ambient_dim).
+    additive
+        ``(ambient_dim,)`` mask of the components on which a step is an addition; no other can be bounded.
+
+    Raises
+    ------
+    ProblemError
+        A shape that does not fit, a NaN, or a bound on a component that cannot have one.
+    """
+    if bound is None:
+        return None
+    n, ambient_dim = shape
+    array = np.array(bound, dtype=np.float64)
+    if ambient_dim == 1 and array.shape == (n,):
+        array = array.reshape(n, 1)
+    if array.shape not in ((), (ambient_dim,), shape):
+        raise ProblemError(
+            f"variables {name!r}: {side} has shape {array.shape}, expected (), ({ambient_dim},) or {shape} = "
+            "(n, ambient_dim)"
+        )
+    full = np.broadcast_to(array, shape)
+    if np.isnan(array).any():
+        row, component = np.argwhere(np.isnan(full))[0]
+        raise ProblemError(
+            f"variables {name!r}: {side} of row {row}, component {component} is NaN; ±inf stands for no bound"
+        )
+    bounded = full > -np.inf if side == "lower" else full < np.inf
+    if not bounded.any():
+        return None
+    wrong = np.flatnonzero(bounded.any(axis=0) & ~additive)
+    if len(wrong):
+        component = wrong[0]
+        row = np.flatnonzero(bounded[:, component])[0]
+        raise ProblemError(
+            f"variables {name!r}: {side} of component {component} is {full[row, component]} in row {row}, but a step does "
+            "not simply add to this component of the manifold, so it cannot be bounded: give infinity there, or put "
+            "bounded numbers into a Euclidean factor, as in Product(SO3(), Euclidean(3))"
+        )
+    return full
+
+
+def check_box(name: str, lower: Array | None, upper: Array | None) -> None:
+    """Raise where a lower bound exceeds the upper one."""
+    if lower is None or upper is None:
+        return
+    crossed = np.argwhere(lower > upper)
+    if len(crossed):
+        row, component = crossed[0]
+        raise ProblemError(
+            f"variables {name!r}: row {row}, component {component} has lower = {lower[row, component]} above upper = "
+            f"{upper[row, component]} ({len(crossed)} such components); equal bounds hold a component"
+        )
+
+
+def check_inside(name: str, values: Array, lower: Array, upper: Array) -> None:
+    """Raise where a start lies outside its bounds; all three ``(n, ambient_dim)``."""
+    outside = np.argwhere((values < lower) | (values > upper))
+    if len(outside):
+        row, component = outside[0]
+        raise ProblemError(
+            f"variables {name!r}: row {row}, component {component} starts at {values[row, component]}, outside its bounds "
+            f"[{lower[row, component]}, {upper[row, component]}] ({len(outside)} such components); widen the bounds, or "
+            "move the start inside: variables.values = np.clip(variables.values, variables.lower, variables.upper)"
+        )

@@ -55,8 +55,8 @@ def analyze(
 ) -> Analysis:
     """Do a problem's symbolic work once, for many solves.
 
-    Between solves start values, data, weights, losses and held components may change; held components may be freed only
-    if ``keep_held_columns`` was set.
+    Between solves start values, bounds, data, weights, losses and held components may change; held components may be
+    freed only if ``keep_held_columns`` was set.
 
     Raises
     ------
@@ -92,7 +92,8 @@ def solve(
 ) -> Result:
     r"""Minimise f(x) = ½ Σ_b ρ_b(‖W_b r_b(x)‖²) by the Levenberg–Marquardt method, from the variables' values.
 
-    The problem is left as it is; ``problem.update(result)`` takes the result over.
+    Residuals are evaluated within the variables' bounds only, to the last bit. The problem is left as it is;
+    ``problem.update(result)`` takes the result over.
 
     Parameters
     ----------
@@ -106,7 +107,8 @@ def solve(
     time_limit
         Seconds of wall time.
     function_tolerance, gradient_tolerance, parameter_tolerance
-        Stop after an accepted step with |Δf| ≤ ftol f, with ‖Jᵀr‖∞ ≤ gtol, or with ‖δ‖ ≤ ptol (‖x‖ + ptol).
+        Stop after an accepted step with |Δf| ≤ ftol f, with ‖Jᵀr‖∞ ≤ gtol, or with ‖δ‖ ≤ ptol (‖x‖ + ptol). Where there
+        are bounds, with P the projection into them, ‖x − P(x − Jᵀr)‖∞ stands for ‖Jᵀr‖∞.
     num_threads
         Threads of kernels and BLAS. By default all, but one for kernels where the problem is very small.
     callback
@@ -123,7 +125,7 @@ def solve(
     Raises
     ------
     ProblemError, SolverError
-        Misuse, before the first iteration.
+        Misuse, before the first iteration; a start outside its bounds is one.
     NonFiniteStartError
         A residual block or its Jacobian is not finite at the start; the message names it, its operands and data.
     """
@@ -235,10 +237,12 @@ def _result(
         initial_cost=first.cost,
         final_cost=last.cost,
         gradient_max_norm=last.gradient_max_norm,
+        num_at_bounds=0 if evaluator.box is None else evaluator.box.count_at_bounds(evaluator.point),
         iterations=tuple(recorder.iterations),
         sizes=Sizes(
             num_variable_blocks=int(np.logical_or.reduceat(free, structure.block_columns[:-1]).sum()) if len(free) else 0,
             num_parameters=int(free.sum()),
+            num_bounded_parameters=0 if evaluator.box is None else evaluator.box.num,
             num_residual_blocks=sum(len(costs) for costs in block_costs),
             num_residuals=structure.num_rows,
         ),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sparselm.box import make_box
 from sparselm.errors import NonFiniteStartError
 from sparselm.kernels.correction import correct_for_loss, scale_blocks, squared_norms, whiten_blocks
 from sparselm.linearization import Linearization
@@ -58,6 +59,7 @@ class Evaluator:
         self.structure = structure
         self.linearization = Linearization(structure)
         self.held = structure.held_columns(problem)
+        self.box = make_box(problem, structure)
         self._manifolds = [v.manifold for v in problem.variables]
         self._names = [v.name for v in problem.variables]
         self._points: tuple[Point, Point] = (
@@ -93,7 +95,7 @@ class Evaluator:
         return self._points[self._current]
 
     def move_trial(self, delta: Array) -> None:
-        """Set the trial point to x ⊞ δ."""
+        """Set the trial point to x ⊞ δ, brought inside the bounds."""
         trial = self._points[1 - self._current]
         for number, layout in enumerate(self.structure.variables):
             own = delta[layout.start : layout.stop]
@@ -107,6 +109,8 @@ class Evaluator:
                 rows = self._held_rows[number]
                 if rows is not None:  # a retraction by zero may still round
                     np.copyto(trial[number], self.point[number], where=rows)
+        if self.box is not None:
+            self.box.settle(delta, trial)
 
     def accept_trial(self) -> None:
         """Make the trial point the current one."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from sparselm.bounds import as_bound, check_box
 from sparselm.errors import ProblemError
 from sparselm.losses.base import AbstractLoss
 from sparselm.manifolds.base import AbstractManifold
@@ -42,6 +43,8 @@ class Variables:
         self._values = np.empty_like(array)
         self.values = array
         self._fixed: BoolArray | None = None
+        self._lower: Array | None = None
+        self._upper: Array | None = None
 
     @property
     def values(self) -> Array:
@@ -84,6 +87,27 @@ class Variables:
     def free(self, rows: Any = slice(None), components: Sequence[int] | None = None) -> None:
         """Undo :meth:`fix`."""
         self._mark(rows, components, False)
+
+    @property
+    def lower(self) -> Array | None:
+        """Lower bounds ``(n, ambient_dim)``, read-only, −inf where there is none; None where there are none at all.
+
+        Assign a number, ``(ambient_dim,)``, ``(n, ambient_dim)`` or None; see :meth:`Problem.add_variables`.
+        """
+        return self._lower
+
+    @lower.setter
+    def lower(self, bound: npt.ArrayLike | None) -> None:
+        self._lower = as_bound(self.name, "lower", bound, self._values.shape, self.manifold.additive() >= 0)
+
+    @property
+    def upper(self) -> Array | None:
+        """Upper bounds, like :attr:`lower`, with +inf for none."""
+        return self._upper
+
+    @upper.setter
+    def upper(self, bound: npt.ArrayLike | None) -> None:
+        self._upper = as_bound(self.name, "upper", bound, self._values.shape, self.manifold.additive() >= 0)
 
     def _mark(self, rows: Any, components: Sequence[int] | None, value: bool) -> None:
         tangent_dim = self.manifold.tangent_dim
@@ -301,12 +325,39 @@ class Problem:
         self.residuals: list[ResidualGroup] = []
 
     def add_variables(
-        self, name: str, values: npt.ArrayLike, manifold: AbstractManifold | None = None
+        self,
+        name: str,
+        values: npt.ArrayLike,
+        manifold: AbstractManifold | None = None,
+        *,
+        lower: npt.ArrayLike | None = None,
+        upper: npt.ArrayLike | None = None,
     ) -> Variables:
-        """Add variable blocks of one kind: their start ``(n, ambient_dim)`` (copied) and manifold (Euclidean)."""
+        """Add variable blocks of one kind.
+
+        Parameters
+        ----------
+        name
+            Used in messages and reports.
+        values
+            Their start ``(n, ambient_dim)``; copied.
+        manifold
+            Euclidean where None.
+        lower, upper
+            Bounds that no iterate leaves: a number, ``(ambient_dim,)`` or ``(n, ambient_dim)``, ±inf for none. Only
+            Euclidean components, alone or as factors of a product, can be bounded. Equal bounds hold a component.
+
+        Raises
+        ------
+        ProblemError
+            The name is taken; values or bounds have the wrong shape or are not numbers; a lower bound exceeds the upper
+            one; a component cannot be bounded. That the start lies within the bounds is checked by a solve.
+        """
         if any(variables.name == name for variables in self.variables):
             raise ProblemError(f"variables {name!r} exist already; names must differ")
         variables = Variables(name, values, manifold)
+        variables.lower, variables.upper = lower, upper
+        check_box(name, variables.lower, variables.upper)
         self.variables.append(variables)
         return variables
 

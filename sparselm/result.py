@@ -61,10 +61,11 @@ class BlockCost:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Counts of the problem that was solved; parameters are free tangent components."""
+    """Counts of the problem that was solved; parameters are free tangent components, some of them bounded."""
 
     num_variable_blocks: int
     num_parameters: int
+    num_bounded_parameters: int
     num_residual_blocks: int
     num_residuals: int
 
@@ -80,7 +81,9 @@ class Result:
     initial_cost, final_cost : float
         ½ Σ ρ(‖r‖²) at the start and at the returned values.
     gradient_max_norm : float
-        ‖Jᵀr‖∞ at the returned values.
+        ‖Jᵀr‖∞ at the returned values; ‖x − P(x − Jᵀr)‖∞, with P the projection into the bounds, where there are some.
+    num_at_bounds : int
+        Parameters that ended on a bound.
     iterations : tuple of Iteration
         The way there; iteration 0 is the start.
     group_costs : dict
@@ -97,6 +100,7 @@ class Result:
     initial_cost: float
     final_cost: float
     gradient_max_norm: float
+    num_at_bounds: int
     iterations: tuple[Iteration, ...]
     times: Times
     sizes: Sizes

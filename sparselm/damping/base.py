@@ -22,7 +22,8 @@ MAX_DIAGONAL = 1e32
 class Model(Protocol):
     """The quadratic model m(δ) = ½‖r + Jδ‖² at the current point, as damping strategies see it.
 
-    Arrays it hands out are read-only by convention; ``new_vector`` gives workspace for a strategy's state.
+    Arrays it hands out are read-only by convention; ``new_vector`` gives workspace for a strategy's state. Where variables
+    are bounded, the gradient is 0 at active bounds and ``factorize`` holds those components: a strategy need not know.
     """
 
     @property
@@ -51,7 +52,21 @@ class Model(Protocol):
         """Write Jᵀ u."""
 
     def predicted_reduction(self, delta: Array) -> float:
-        """m(0) − m(δ) = −(Jδ)ᵀ(r + ½Jδ), with the undamped J."""
+        """m(0) − m(δ) = −(Jδ)ᵀ(r + ½Jδ), with the undamped J; δ is clipped to the bounds before, in place."""
+
+    def project(self, delta: Array) -> bool:
+        """Shorten δ in place, component by component, where x ⊞ δ would leave the bounds; True where it did.
+
+        Nobody has to: it is done before a reduction is predicted, and before a step is tried.
+        """
+
+    def confine(self, damping: Array, rhs: Array, delta: Array, facts: SolveFacts) -> SolveFacts | Failure:
+        """Take a solution of (JᵀJ + D) δ = −g that leaves the bounds towards the minimum of gᵀδ + ½δᵀ(JᵀJ + D)δ in them.
+
+        Better than to clip it: components are held at their bounds, and the others answer to that. To be called right
+        after ``factorize(damping)`` and ``solve``, whose facts are given and updated. All three vectors are overwritten
+        where δ leaves the bounds, and untouched where it does not.
+        """
 
     def residuals_at(self, delta: Array, out: Array) -> bool:
         """Write the residual vector (whitened, before losses) at x ⊞ δ; False where a block is not finite."""
@@ -131,10 +146,13 @@ class StepVectors:
 
 
 def damped_step(model: Model, vectors: StepVectors, state: Any) -> Trial | StepFailure:
-    """Propose δ with (JᵀJ + D) δ = −Jᵀr for the D in ``vectors.damping``."""
+    """Propose δ with (JᵀJ + D) δ = −Jᵀr for the D in ``vectors.damping``, or its like within the bounds."""
     factor = model.factorize(vectors.damping)
     if isinstance(factor, Failure):
         return StepFailure(factor, state)
     np.negative(model.gradient, out=vectors.rhs)
     facts = model.solve(factor, vectors.rhs, vectors.delta)
-    return Trial(vectors.delta, model.predicted_reduction(vectors.delta), state, facts)
+    confined = model.confine(vectors.damping, vectors.rhs, vectors.delta, facts)
+    if isinstance(confined, Failure):
+        return StepFailure(confined, state)
+    return Trial(vectors.delta, model.predicted_reduction(vectors.delta), state, confined)

@@ -39,6 +39,7 @@ def describe_result(result: Result) -> dict[str, Any]:
             "initial_cost": result.initial_cost,
             "final_cost": result.final_cost,
             "gradient_max_norm": result.gradient_max_norm,
+            "num_at_bounds": result.num_at_bounds,
             "num_iterations": result.num_iterations,
             "num_accepted": result.num_accepted,
             "num_rejected": result.num_rejected,

@@ -21,9 +21,10 @@ def format_result(result: Result) -> str:
     lines = [f"{head}: {result.status.message}", ""]
     for label, texts in (
         ("cost", _cost(result)),
-        ("gradient", [f"{result.gradient_max_norm:.3e} (largest component)"]),
+        ("gradient", [f"{result.gradient_max_norm:.3e} (largest component{_projected(result)})"]),
         ("iterations", [_iterations(result)]),
         ("problem", [_problem(result)]),
+        ("bounds", _bounds(result)),
         ("solver", [f"{result.linear_solver} ({result.linear_solver_reason})", result.linear_solver_facts]),
         ("damping", [f"{result.damping};  {_plural(result.num_threads, 'thread')}"]),
         ("time", _times(result)),
@@ -68,6 +69,15 @@ def _problem(result: Result) -> str:
         f"{_plural(sizes.num_residual_blocks, 'residual block')} ({_plural(sizes.num_residuals, 'residual')}), "
         f"{_plural(sizes.num_variable_blocks, 'variable block')} ({_plural(sizes.num_parameters, 'parameter')})"
     )
+
+
+def _projected(result: Result) -> str:
+    return " of x − P(x − g), with P the projection into the bounds" if result.sizes.num_bounded_parameters else ""
+
+
+def _bounds(result: Result) -> list[str]:
+    bounded = result.sizes.num_bounded_parameters
+    return [f"{result.num_at_bounds:,} of {_plural(bounded, 'bounded parameter')} at a bound"] if bounded else []
 
 
 def _times(result: Result) -> list[str]:
