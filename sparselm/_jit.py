@@ -235,7 +235,10 @@ def _warn_uncached() -> None:
     )
 
 
-_IMPORT = re.compile(r"^\s*(?:from|import)\s+(sparselm[\w.]*)(?:\s+import\s+\(?([\w, \n]+))?", re.MULTILINE)
+# Names after "import" stand in parentheses, over several lines, or on the same line.
+_IMPORT = re.compile(
+    r"^[ \t]*(?:from|import)[ \t]+(sparselm[\w.]*)(?:[ \t]+import[ \t]+(?:\(([^)]*)\)|([^\n#]*)))?", re.MULTILINE
+)
 
 
 @functools.cache
@@ -258,12 +261,13 @@ def source_stamp(filename: str) -> str:
 @functools.cache
 def _read_imports(path: str) -> tuple[bytes, tuple[str, ...]]:
     text = Path(path).read_bytes()
-    modules = set()
-    for module, names in _IMPORT.findall(text.decode()):
-        modules.add(module)
-        modules.update(f"{module}.{name.strip()}" for name in names.split(",") if name.strip())
-    files = (_module_file(module) for module in modules)
-    return text, tuple(sorted(file for file in files if file))
+    files = set()
+    for module, enclosed, bare in _IMPORT.findall(text.decode()):
+        file = _module_file(module)
+        files.add(file)
+        if file is not None and file.endswith("__init__.py"):  # names in a package may be modules
+            files |= {_module_file(f"{module}.{name.split()[0]}") for name in (enclosed or bare).split(",") if name.strip()}
+    return text, tuple(sorted(file for file in files if file is not None))
 
 
 @functools.cache

@@ -314,6 +314,11 @@ def exp2(x):
     return math.pow(2.0, x)
 
 
+def fmod(x, y):
+    """x − y·trunc(x/y), of the sign of x."""
+    return math.copysign(math.fabs(x) % math.fabs(y), x)
+
+
 def hypot(x, y, z=None):
     """√(x² + y²) or √(x² + y² + z²)."""
     if z is None:

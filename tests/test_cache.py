@@ -1,5 +1,6 @@
 """Compiled kernels on disk: found again by a second process, stale after an edit in any file they use, never required."""
 
+import ast
 import json
 import os
 import shutil
@@ -94,3 +95,27 @@ def test_the_stamp_follows_imports():
     folder = Path(sparselm.__file__).parent
     assert source_stamp(str(folder / "kernels" / "so3.py")) != source_stamp(str(folder / "kernels" / "se3.py"))
     assert len(source_stamp(str(folder / "residuals" / "between.py"))) == 32
+
+
+def test_the_stamp_sees_every_import_of_every_file():
+    """What the sources say, read by Python's own parser."""
+    from sparselm._jit import _read_imports
+
+    package = Path(sparselm.__file__).parent
+
+    def file_of(module):
+        path = package.parent / module.replace(".", "/")
+        found = [p for p in (path.with_suffix(".py"), path / "__init__.py") if p.exists()]
+        return str(found[0]) if found else None
+
+    for source in package.rglob("*.py"):
+        expected = set()
+        for node in ast.walk(ast.parse(source.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "sparselm":
+                expected.add(file_of(node.module))
+                if file_of(node.module).endswith("__init__.py"):
+                    expected |= {file_of(f"{node.module}.{alias.name}") for alias in node.names}
+            elif isinstance(node, ast.Import):
+                expected |= {file_of(alias.name) for alias in node.names if alias.name.split(".")[0] == "sparselm"}
+        missing = expected - {None} - set(_read_imports(str(source))[1])
+        assert not missing, f"{source}: {missing}"

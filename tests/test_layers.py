@@ -23,7 +23,7 @@ ROOMS = [
     {"linearization", "box"},
     {"result"},
     {"report", "structure", "termination", "timing", "threads", "interrupt"},
-    {"checking"},
+    {"checking", "debugging"},
     {"problem"},
     {"damping"},
     {"linear_solvers", "residuals"},

@@ -70,7 +70,6 @@ _OPCODES = {
     "PUSH_EXC_INFO": ("exception", "try"),
     "BEFORE_WITH": ("with", "a with block"),
     "IMPORT_NAME": ("import", "an import"),
-    "LOAD_BUILD_CLASS": ("class", "a class"),
     "MATCH_CLASS": ("match", "a match statement"),
     "MATCH_MAPPING": ("match", "a match statement"),
     "MATCH_SEQUENCE": ("match", "a match statement"),
@@ -104,7 +103,9 @@ def check_constructs(code: CodeType) -> None:
     if code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS) or code.co_kwonlyargcount:
         raise refuse(code, None, "*args, **kwargs or a keyword-only parameter", "unpack")
     instructions = list(numbered(code))
-    for line, instruction in instructions:
+    for line, instruction in instructions:  # first, since what follows from them comes before them in the code
+        if instruction.opname == "LOAD_BUILD_CLASS":
+            raise refuse(code, line, "a class", "class")
         if isinstance(instruction.argval, CodeType):
             kind, what = _COMPREHENSIONS.get(instruction.argval.co_name, ("closure", "an inner function or lambda"))
             raise refuse(code, line, what, kind)

@@ -1,8 +1,7 @@
 """Derivatives of the functions of ``math``, as formulas.
 
-Where f has no derivative a one-sided or infinite one is given: |x| and fmod have that of the right-hand side at their
-kinks, √x has +∞ at 0. Nothing of the compiler's is imported here, since machine code that is loaded from disk refers to
-this module.
+Where f has no derivative a one-sided or infinite one is given: |x| has that of the right-hand side at 0, √x has +∞ there.
+Nothing of the compiler's is imported here, since machine code that is loaded from disk refers to this module.
 """
 
 from __future__ import annotations
@@ -73,8 +72,7 @@ TWO_DERIVATIVES: dict[Any, tuple[Callable[..., float], Callable[..., float]]] = 
     math.atan2: (lambda y, x, v: x / (x * x + y * y), lambda y, x, v: -y / (x * x + y * y)),
     math.hypot: (lambda x, y, v: x / v, lambda x, y, v: y / v),
     math.copysign: (lambda x, y, v: math.copysign(1.0, x) * math.copysign(1.0, y), lambda x, y, v: 0.0),
-    # x − y·trunc(x/y) and x − y·floor(x/y)
-    math.fmod: (lambda x, y, v: 1.0, lambda x, y, v: -float(math.trunc(x / y))),
+    # x − y·floor(x/y)
     operator.mod: (lambda x, y, v: 1.0, lambda x, y, v: -float(math.floor(x / y))),
 }
 

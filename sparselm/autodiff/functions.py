@@ -11,13 +11,14 @@ import operator
 
 from numba.core import types
 
+from sparselm._jit import scalar
 from sparselm.autodiff.derivatives import DERIVATIVES, TWO_DERIVATIVES
 from sparselm.autodiff.jet import chain, make_jet, partials_of, value_of
 from sparselm.autodiff.operators import jet_result, register
 
 
 def _plain(context, builder, function, values):
-    """What numba makes of the function for float64 arguments, as float64."""
+    """Call a function, as numba has it for float64 arguments; the value and its type."""
     typing = context.typing_context
     kind = typing.resolve_value_type(function)
     sig = kind.get_call_type(typing, (types.float64,) * len(values), {})
@@ -26,10 +27,12 @@ def _plain(context, builder, function, values):
 
 
 def _unary(function, derivative):
+    slope_of = scalar(derivative)
+
     def lowering(context, builder, sig, args):
         x = value_of(context, builder, sig.args[0], args[0])
         v, _ = _plain(context, builder, function, (x,))
-        slope = context.compile_internal(builder, derivative, types.float64(types.float64, types.float64), (x, v))
+        slope, _ = _plain(context, builder, slope_of, (x, v))
         partials = partials_of(builder, sig.args[0], args[0])
         return make_jet(context, builder, sig.return_type, v, chain(builder, [(slope, partials)]))
 
@@ -37,16 +40,16 @@ def _unary(function, derivative):
 
 
 def _binary(functions, derivatives):
-    three = types.float64(types.float64, types.float64, types.float64)
+    slopes_of = [scalar(derivative) for derivative in derivatives]
 
     def lowering(context, builder, sig, args):
         values = [value_of(context, builder, ty, x) for ty, x in zip(sig.args, args, strict=True)]
         v, _ = _plain(context, builder, functions[0], values)
         terms = []
-        for derivative, ty, x in zip(derivatives, sig.args, args, strict=True):
+        for slope_of, ty, x in zip(slopes_of, sig.args, args, strict=True):
             partials = partials_of(builder, ty, x)
             if partials:
-                terms.append((context.compile_internal(builder, derivative, three, (*values, v)), partials))
+                terms.append((_plain(context, builder, slope_of, (*values, v))[0], partials))
         return make_jet(context, builder, sig.return_type, v, chain(builder, terms))
 
     register(functions, jet_result, lowering, 2)

@@ -137,6 +137,21 @@ def variable(typingctx, value, component):
     return ty(types.float64, component), codegen
 
 
+@intrinsic
+def constant(typingctx, value):
+    """A jet without derivatives.
+
+    Where only residuals are wanted blocks are made of these and not of plain numbers: both loops then run the same code, and
+    the operations on jets give inf and NaN where numba's on numbers may raise, as 0.0 ** −1 does.
+    """
+    ty = Jet(())
+
+    def codegen(context, builder, signature, args):
+        return make_jet(context, builder, ty, args[0], {})
+
+    return ty(types.float64), codegen
+
+
 @intrinsic(prefer_literal=True)
 def load_jet(typingctx, value, components, table, row, column):
     """A number with the derivatives ``table[row, column:]`` for the components listed in a string, as "0,1,2"."""

@@ -99,13 +99,13 @@ class OperandPlan:
         return int(self.stored.sum())
 
     def block(self, k: int, first: int | None) -> str:
-        """The tuple of operand k at row ``i{k}``: jets whose components count from ``first``, plain numbers for None."""
+        """The tuple of operand k at row ``i{k}``: jets whose components count from ``first``, without any for None."""
         entries, column = [], 0
         for a, row in enumerate(self.pattern):
             value = f"values{k}[i{k}, {a}]"
             components = np.flatnonzero(row)
             if first is None or not len(components):
-                entries.append(value)
+                entries.append(f"constant({value})")
             elif not self.stored[a].any():
                 entries.append(f"variable({value}, {first + int(components[0])})")
             else:
@@ -245,7 +245,7 @@ class Loops:
         self._namespace.update(
             {name: compiled_function(view, memo) for name, view in views.items() if view is not None},
             np=np, prange=numba.prange, TASK=TASK, num_lanes=num_lanes, scatter_columns=scatter_columns,
-            variable=jet.variable, load_jet=jet.load_jet, store_partials=jet.store_partials, plain_value=jet.plain_value,
+            constant=jet.constant, variable=jet.variable, load_jet=jet.load_jet, store_partials=jet.store_partials, plain_value=jet.plain_value,
             pack=packing.pack, unpack=packing.unpack, packed_width=packing.packed_width,
             residual_row=packing.residual_row, store_jacobian=packing.store_jacobian,
         )  # fmt: skip

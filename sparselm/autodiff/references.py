@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from sparselm import math as ours
+import sparselm.math as ours
 from sparselm.autodiff.constructs import BUILTINS, check_constants, check_constructs, numbered, refuse
 
 # Functions of math that compile as they stand; the others of math have a stand-in in sparselm.math, or none.
 MATH = frozenset(
     {
         "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "ceil", "copysign", "cos", "cosh", "degrees", "erf",
-        "erfc", "exp", "expm1", "fabs", "floor", "fmod", "gamma", "isfinite", "isinf", "isnan", "lgamma", "log1p", "log2",
+        "erfc", "exp", "expm1", "fabs", "floor", "gamma", "isfinite", "isinf", "isnan", "lgamma", "log1p", "log2",
         "log10", "pow", "radians", "sin", "sinh", "sqrt", "tan", "tanh", "trunc",
     }
 )  # fmt: skip
-STAND_INS = {"cbrt", "dist", "exp2", "hypot", "log", "prod"}
+STAND_INS = {"cbrt", "dist", "exp2", "fmod", "hypot", "log", "prod"}
 
 # NumPy's names for what math or Python calls otherwise; the same name elsewhere.
 _NUMPY = {
