@@ -135,6 +135,8 @@ class VectorModel:
         else:
             self._cost, rows, factor = self._loss.correction(self.f)
             J, self._corrected = scale_rows(J, rows), factor * self.f
+        if not math.isfinite(self._cost):
+            raise ValueError("Residuals are not finite in the initial point, or so large that the cost overflows.")
         self.J = J
         self._gradient: Array = J.rmatvec(self._corrected) if isinstance(J, LinearOperator) else J.T @ self._corrected
         if not np.isfinite(self._gradient).all():

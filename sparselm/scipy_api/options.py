@@ -36,13 +36,13 @@ def check_names(method: Any, jac: Any, tr_solver: Any, loss: Any, verbose: Any, 
     """Refuse names that do not exist, and combinations that method 'lm' does not have."""
     if method not in ("trf", "dogbox", "lm"):
         raise ValueError(f"`method` must be 'trf', 'dogbox' or 'lm', got {method!r}.")
-    if not callable(jac) and jac not in SCHEMES:
+    if not (callable(jac) or (isinstance(jac, str) and jac in SCHEMES)):
         raise ValueError(f"`jac` must be '2-point', '3-point', 'cs' or callable, got {jac!r}.")
     if tr_solver not in (None, "exact", "lsmr"):
         raise ValueError(f"`tr_solver` must be None, 'exact' or 'lsmr', got {tr_solver!r}.")
-    if not callable(loss) and loss not in NAMES:
+    if not (callable(loss) or (isinstance(loss, str) and loss in NAMES)):
         raise ValueError(f"`loss` must be one of {', '.join(NAMES)} or a callable, got {loss!r}.")
-    if method == "lm" and loss != "linear":
+    if method == "lm" and (callable(loss) or loss != "linear"):
         raise ValueError("method='lm' supports only 'linear' loss function.")
     if verbose not in (0, 1, 2):
         raise ValueError(f"`verbose` must be in [0, 1, 2], got {verbose!r}.")
@@ -127,7 +127,7 @@ def check_tolerances(ftol: float | None, xtol: float | None, gtol: float | None,
 
 def check_loss(loss: str | Callable[[Array], Any], f_scale: float, f: Array) -> ScalarLoss | None:
     """The loss, tried on the first residuals; None for plain least squares."""
-    if loss == "linear":
+    if isinstance(loss, str) and loss == "linear":
         return None
     scalar = ScalarLoss(loss, f_scale)
     scalar.cost(f)
