@@ -49,7 +49,7 @@ CASES = [
     (u.nested, "def nested", "must return 1"),
     (u.different_returns, "", "the same number of numbers"),
     (u.different_kinds, "", "same"),
-    (u.unpack_too_few, "a, b = x", "count them"),
+    (u.unpack_too_few, "a, _ = x", "count them"),
     (u.index_beyond, "x[7]", "as many"),
     (u.data_index_beyond, "d[5]", "as many"),
     (u.tuple_arithmetic, "(x - d)[0]", "slm.math"),

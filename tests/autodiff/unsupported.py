@@ -1,4 +1,7 @@
-"""Functions that cannot be residual functions, one for each reason. (Not a test module: pytest rewrites ``assert`` there.)"""
+"""Functions that cannot be residual functions, one for each reason.
+
+Not a test module, since pytest rewrites ``assert`` in those.
+"""
 
 import math
 
@@ -187,7 +190,7 @@ def two_numbers(x, d):
 
 
 def nothing(x, d):
-    x[0]  # noqa: B018
+    x[0]
 
 
 def nested(x, d):
@@ -209,7 +212,7 @@ def different_kinds(x, d):
 
 
 def unpack_too_few(x, d):
-    a, b = x
+    a, _ = x
     return a
 
 
