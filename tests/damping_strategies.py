@@ -1,4 +1,4 @@
-"""Moré's iteration and Powell's dogleg through the damping interface: proof that it carries them, not for use."""
+"""Powell's dogleg through the damping interface: proof that it carries other trust regions, not for use."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TrustRegionState:
 
 
 class TrustRegion(AbstractDamping):
-    """What both share: an ellipsoid ‖D δ‖ ≤ Δ and the quarter / three-quarter rule."""
+    """An ellipsoid ‖D δ‖ ≤ Δ and the quarter / three-quarter rule."""
 
     factor = 100.0
 
@@ -46,37 +46,6 @@ class TrustRegion(AbstractDamping):
 
     def exhausted(self, state):
         return state.radius < 1e-15
-
-
-@dataclass(frozen=True)
-class More(TrustRegion):
-    """Find λ with |‖D δ(λ)‖ − Δ| ≤ 0.1 Δ by Newton's method on φ, each with a second solve by the same factor."""
-
-    def step(self, model, state):
-        damping, rhs, delta, w = state.vectors
-        np.maximum(state.scale, model.diagonal, out=state.scale)
-        np.negative(model.gradient, out=rhs)
-        lower, upper = 0.0, math.sqrt(np.sum(model.gradient**2 / state.scale)) / state.radius
-        lam = 0.0
-        for _ in range(10):
-            damping[:] = max(lam, 1e-14) * state.scale
-            factor = model.factorize(damping)
-            if isinstance(factor, Failure):
-                return StepFailure(factor, state)
-            facts = model.solve(factor, rhs, delta)
-            length = math.sqrt(np.sum(state.scale * delta * delta))
-            phi = length - state.radius
-            if abs(phi) <= 0.1 * state.radius or (lam == 0.0 and phi <= 0.0):
-                break
-            model.solve(factor, state.scale * delta / length, w)
-            slope = -float(np.sum(state.scale * delta * w)) / length * length
-            if phi < 0:
-                upper = min(upper, lam)
-            lower = max(lower, lam - phi / slope) if phi > 0 else lower
-            lam = lam - (length / state.radius) * phi / slope
-            if not lower < lam < upper:
-                lam = max(1e-3 * upper, math.sqrt(lower * upper))
-        return Trial(delta, model.predicted_reduction(delta), replace(state, step_norm=length), facts)
 
 
 @dataclass(frozen=True)
