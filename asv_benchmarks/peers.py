@@ -4,7 +4,8 @@ Both sides evaluate the same bundle-adjustment problem on the same number of thr
 an interpreter of its own. The time of ours is that of ``Evaluator.linearize``: r, J, Jᵀr, diag JᵀJ and the cost. The time
 of Ceres is what its summary calls Jacobian evaluation, divided by the number of evaluations: r, J and Jᵀr. Both are means
 over a turn; each side's best turn counts. Run it on an idle machine: parallel kernels of a millisecond wait for every
-thread, and suffer most from other work.
+thread, and suffer most from other work. ``--residual function`` takes Snavely's camera as a user would write it, in twelve
+lines with automatic derivatives, ``prepared`` the same with its rotation matrix prepared per camera.
 
 COLMAP cameras look along +z, those of BAL along −z: with D = diag(1, −1, −1), a BAL camera (R, t) is COLMAP's (D R, D t)
 and a pixel (u, v) becomes (u, −v); its RADIAL model with a principal point held at zero is then Snavely's, and costs agree.
@@ -31,12 +32,13 @@ def main():
     parser.add_argument("--peer-python", default=sys.executable, help="interpreter with pycolmap and numpy (this one)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each side")
+    parser.add_argument("--residual", choices=("built-in", "function", "prepared"), default="built-in", help="of ours")
     parser.add_argument("--evaluations", type=int, default=30, help="evaluations per turn")
     parser.add_argument("--side", choices=("front", "ours", "peer"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
         side = {"front": write_front, "ours": measure_ours, "peer": measure_peer}[arguments.side]
-        print(json.dumps(side(arguments.file, arguments.threads, arguments.evaluations)))
+        print(json.dumps(side(arguments.file, arguments)))
         return
     with tempfile.TemporaryDirectory() as folder:
         front = os.path.join(folder, "front.npz")
@@ -53,7 +55,7 @@ def call(python, side, file, arguments, more=None):
     """Run one side in its interpreter and return what it prints."""
     threads = str(arguments.threads)
     environment = os.environ | {"NUMBA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads} | (more or {})
-    options = ["--threads", threads, "--evaluations", str(arguments.evaluations)]
+    options = ["--threads", threads, "--evaluations", str(arguments.evaluations), "--residual", arguments.residual]
     command = [python, str(Path(__file__).resolve()), file, "--side", side, *options]
     output = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(output.splitlines()[-1])
@@ -64,6 +66,7 @@ def tell(sizes, rounds, arguments):
     start = ours[0]["cost"], peer[0]["cost"]
     difference = abs(start[0] / start[1] - 1.0)
     print(f"{Path(arguments.file).name}, points seen from behind left out: {sizes}; {arguments.threads} threads")
+    print(f"residual of sparselm: {arguments.residual}")
     print(f"cost at the start: sparselm {start[0]:.9e}, Ceres {start[1]:.9e} (relative difference {difference:.1e})")
     if difference > 1e-6:
         sys.exit("the costs differ: not the same problem")
@@ -78,7 +81,7 @@ def tell(sizes, rounds, arguments):
 # -- our side ----------------------------------------------------------------------------------------------------------
 
 
-def write_front(file, threads, evaluations):
+def write_front(file, arguments):
     """Write the problem without the points that are seen from behind; sizes."""
     import numpy as np
 
@@ -96,19 +99,21 @@ def write_front(file, threads, evaluations):
     return f"{len(front.cameras)} cameras, {len(front.points)} points, {len(front.pixels)} observations"
 
 
-def measure_ours(file, threads, evaluations):
+def measure_ours(file, arguments):
     """The fastest of many evaluations at the start."""
+    sys.path.append(str(Path(__file__).resolve().parent.parent))  # the folder problems is never installed
+    from problems.user_written import SNAVELY
     from sparselm.evaluator import Evaluator
     from sparselm.io import read_bal
     from sparselm.io.bal import to_problem
     from sparselm.structure import Structure
     from sparselm.threads import use_threads
 
-    problem = to_problem(read_bal(file))
+    problem = to_problem(read_bal(file), SNAVELY[arguments.residual])
     evaluator = Evaluator(problem, Structure(problem))
-    with use_threads(threads):
+    with use_threads(arguments.threads):
         cost = evaluator.linearize().cost
-        seconds = [clocked(evaluator.linearize) for _ in range(evaluations)]
+        seconds = [clocked(evaluator.linearize) for _ in range(arguments.evaluations)]
     return {"seconds": fmean(seconds), "fastest": min(seconds), "cost": cost}
 
 
@@ -121,7 +126,7 @@ def clocked(function):
 # -- the peer's side ---------------------------------------------------------------------------------------------------
 
 
-def measure_peer(file, threads, evaluations):
+def measure_peer(file, arguments):
     """Jacobian evaluation time per evaluation, over as many steps of a solve that does not stop early."""
     import numpy as np
     import pycolmap
@@ -139,8 +144,8 @@ def measure_peer(file, threads, evaluations):
     options.ceres.min_num_residuals_for_cpu_multi_threading = 0
     solver = options.ceres.solver_options
     solver.linear_solver_type = pyceres.LinearSolverType.SPARSE_SCHUR
-    solver.num_threads = threads
-    solver.max_num_iterations = evaluations
+    solver.num_threads = arguments.threads
+    solver.max_num_iterations = arguments.evaluations
     solver.function_tolerance = solver.gradient_tolerance = solver.parameter_tolerance = 0.0
     options.ceres.solver_options = solver
     config = pycolmap.BundleAdjustmentConfig()

@@ -6,36 +6,12 @@ import numpy as np
 import pytest
 
 import sparselm as slm
+from problems.user_written import snavely, snavely_prepared
 from sparselm.datasets import street
 from sparselm.testing import check_residual
 
 SCALE = 3.0
 MATRIX = np.array([[1.0, 2.0], [3.0, 4.0]])
-
-
-@slm.residual(dim=2)
-def snavely(camera, point, pixel):
-    w, t, (f, k1, k2) = camera[:3], camera[3:6], camera[6:]
-    x, y, z = slm.math.add(slm.math.rotate_angle_axis(w, point), t)
-    u, v = -x / z, -y / z
-    s = u * u + v * v
-    scale = f * (1.0 + s * (k1 + k2 * s))
-    return scale * u - pixel[0], scale * v - pixel[1]
-
-
-@slm.residual(dim=2)
-def prepared_snavely(camera, point, pixel):
-    R, t, (f, k1, k2) = camera
-    x, y, z = slm.math.add(slm.math.matrix_vector(R, point), t)
-    u, v = -x / z, -y / z
-    s = u * u + v * v
-    scale = f * (1.0 + s * (k1 + k2 * s))
-    return scale * u - pixel[0], scale * v - pixel[1]
-
-
-@prepared_snavely.prepare("camera")
-def rotation(camera):
-    return slm.math.angle_axis_matrix(camera[:3]), camera[3:6], camera[6:]
 
 
 def bundle(residual, data, hold=False):
@@ -53,7 +29,7 @@ def bundle(residual, data, hold=False):
 
 
 @pytest.mark.parametrize("hold", [False, True])
-@pytest.mark.parametrize("residual", [snavely, prepared_snavely], ids=["plain", "prepared"])
+@pytest.mark.parametrize("residual", [snavely, snavely_prepared], ids=["plain", "prepared"])
 def test_snavely_is_the_hand_written_kernel(residual, hold):
     data = street(6, 120, seed=3).data
     own, hand = (slm.evaluate(bundle(r, data, hold)) for r in (residual, slm.SnavelyReprojection()))
@@ -97,7 +73,7 @@ def angles(turn, camera):
         bind(between_se2, slm.SE2(), slm.SE2(), data=((3,),)),
         bind(bearing, slm.SE3(), slm.Euclidean(3), slm.Sphere()),
         bind(angles, slm.SO2(), slm.Product(slm.SE3(), slm.Euclidean(2))),
-        bind(prepared_snavely, slm.Euclidean(9), slm.Euclidean(3), data=((2,),)),
+        bind(snavely_prepared, slm.Euclidean(9), slm.Euclidean(3), data=((2,),)),
     ],
     ids=["se2", "se3-sphere", "product", "prepared"],
 )
@@ -283,18 +259,18 @@ def test_prepared_rows_of_a_manifold():
 
 def test_it_runs_as_plain_python():
     data = street(4, 60, seed=1).data
-    problem = bundle(prepared_snavely, data)
+    problem = bundle(snavely_prepared, data)
     group = problem.residuals[0]
     found = slm.evaluate(problem).residuals["reprojection"]
     seen = []
 
     def spy(camera, point, pixel):
         seen.append(type(point))
-        return prepared_snavely.function(camera, point, pixel)
+        return snavely_prepared.function(camera, point, pixel)
 
     spied = slm.residual(dim=2)(spy)
     camera, point = data.cameras[data.camera_index[5]], data.points[data.point_index[5]]
-    assert spied(rotation(camera), point, data.pixels[5]) == pytest.approx(found[5], rel=1e-9)
+    assert spied(snavely_prepared._prepare["camera"](camera), point, data.pixels[5]) == pytest.approx(found[5], rel=1e-9)
     assert seen == [np.ndarray]
     assert slm.debug(group, 5) == pytest.approx(found[5], rel=1e-9)
     with pytest.raises(slm.ProblemError, match="no block"):

@@ -9,6 +9,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 import problems
 import sparselm as slm
+from problems.user_written import SNAVELY as SNAVELY
 from sparselm.evaluator import Evaluator
 from sparselm.plugins import create
 from sparselm.structure import Structure
@@ -57,9 +58,9 @@ class _Benchmark:
 class _WithProblem(_Benchmark):
     """A benchmark on one problem, without a solver."""
 
-    def setup(self, name):
+    def bind(self, problem):
         """Analyse and linearise once, so that kernels are loaded and buffers touched."""
-        self.problem = named_problem(name).build()
+        self.problem = problem
         self.structure = Structure(self.problem)
         self.evaluator = Evaluator(self.problem, self.structure)
         for _ in range(3):

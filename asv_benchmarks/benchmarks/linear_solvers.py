@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .common import SOLVERS, _WithProblem, linear_solver
+from .common import SOLVERS, _WithProblem, linear_solver, named_problem
 
 _PROBLEMS = ["street-49", "street-200", "bal-ladybug-49", "grid-3500", "sphere-2500"]
 
@@ -16,7 +16,7 @@ class LinearSolver(_WithProblem):
 
     def setup(self, name, solver):
         self.solver = linear_solver(solver)
-        super().setup(name)
+        self.bind(named_problem(name).build())
         linearization = self.evaluator.linearization
         self.damping = np.maximum(1e-4 * linearization.diagonal, 1e-10)
         self.rhs = -linearization.gradient

@@ -41,7 +41,7 @@ from sparselm.io.text import (
 if TYPE_CHECKING:
     from sparselm.losses.base import AbstractLoss
     from sparselm.problem import Problem
-    from sparselm.residuals.base import AbstractResidual
+    from sparselm.residuals.base import AbstractResidual, UnboundResidual
 
 Array = npt.NDArray[np.float64]
 IndexArray = npt.NDArray[np.int32]
@@ -299,7 +299,7 @@ def check(data: BundleAdjustmentData) -> None:
 
 def to_problem(
     data: BundleAdjustmentData,
-    residual: AbstractResidual | None = None,
+    residual: AbstractResidual | UnboundResidual | None = None,
     loss: AbstractLoss | None = None,
 ) -> Problem:
     """The least squares problem of moving cameras and points until points are seen where they were.
@@ -307,8 +307,9 @@ def to_problem(
     Parameters
     ----------
     data : BundleAdjustmentData
-    residual : AbstractResidual, optional
-        Of a camera (9), a point (3) and a pixel (2); by default the model of the format,
+    residual : AbstractResidual or UnboundResidual, optional
+        Of a camera (9), a point (3) and a pixel (2); also a function decorated with :func:`sparselm.residual`. By default
+        the model of the format,
         :class:`sparselm.residuals.reprojection.SnavelyReprojection`.
     loss : AbstractLoss, optional
         Its scale is in pixels.
