@@ -9,7 +9,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 import sparselm as slm
+
+Array = npt.NDArray[np.float64]
 
 #: Folder with the public data sets, in sub-folders ``bal``, ``g2o`` and ``nist``.
 DATA_VARIABLE = "SPARSELM_DATA"
@@ -26,7 +31,8 @@ class NamedProblem:
     name, kind : str
         ``kind`` is one of "bundle-adjustment", "pose-graph", "classical", "nist".
     build : callable
-        Makes the :class:`sparselm.Problem`, at its start.
+        Makes the :class:`sparselm.Problem`, at its start; of kind "classical", ``build(scale=10.0)`` at a multiple of it.
+        Compiles the residual functions where that has not been done.
     optimum : float, optional
         ½ Σ ρ(‖r‖²) at the minimum that the start leads to; None where nobody has computed it.
     tolerance : float
@@ -34,22 +40,26 @@ class NamedProblem:
     needs_data : str, optional
         Data file below ``$SPARSELM_DATA``.
     options : mapping
-        Arguments of :func:`sparselm.solve` under which the optimum is met; the defaults stop a little earlier.
+        Arguments of :func:`sparselm.solve` under which the optimum is met: tolerances, since the defaults stop a little
+        earlier, and for the small ill-conditioned problems :class:`sparselm.More` damping.
     source : str
         Where the optimum comes from.
     caveat : str
-        Why the default strategy does not reach the optimum under ``options``; empty where it does.
+        Why the default damping does not reach the optimum, even with the tolerances of ``options``; empty where it does.
+    certified : callable, optional
+        Reads the parameters at the minimum, where they are published.
     """
 
     name: str
     kind: str
-    build: Callable[[], slm.Problem]
+    build: Callable[..., slm.Problem]
     optimum: float | None
     tolerance: float = 1e-6
     needs_data: str | None = None
     options: Mapping[str, Any] = field(default_factory=lambda: _NO_OPTIONS)
     source: str = ""
     caveat: str = ""
+    certified: Callable[[], Array] | None = None
 
     def why_unavailable(self) -> str | None:
         """A reason to skip the problem, or None where it can be built."""

@@ -1,250 +1,85 @@
 """The nonlinear least squares problems of Moré, Garbow and Hillstrom, and chains of them that are sparse.
 
-References
-----------
-J. J. Moré, B. S. Garbow, K. E. Hillstrom, "Testing unconstrained optimization software", ACM Transactions on
-Mathematical Software 7, 1981, 17–41: formulas, data, starts and minima; the numbers in the comments are theirs.
+``problems.get(name).build(scale=10.0)`` starts at ten times the standard start, as the paper proposes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
 import sparselm as slm
+from problems import mgh
 from problems.base import NamedProblem
-from problems.formula import Formula
+from sparselm.damping.base import AbstractDamping
 
-Array = npt.NDArray[np.float64]
+_PATIENT = {"max_iterations": 2000, "function_tolerance": 1e-15, "parameter_tolerance": 1e-14}
 
-_PATIENT = {"max_iterations": 1000, "function_tolerance": 1e-15, "parameter_tolerance": 1e-14}
-
-
-def _rosenbrock(x):  # 1
-    return 10.0 * (x[1] - x[0] ** 2), 1.0 - x[0]
-
-
-def _freudenstein_roth(x):  # 2
-    return (
-        -13.0 + x[0] + ((5.0 - x[1]) * x[1] - 2.0) * x[1],
-        -29.0 + x[0] + ((x[1] + 1.0) * x[1] - 14.0) * x[1],
-    )
+_CAVEATS = {
+    "brown-dennis": "damping scaled by the current diagonal of JᵀJ creeps along a curved valley for thousands of steps; by "
+    "its running maximum (Moré) it takes some hundreds",
+}
 
 
-def _powell_badly_scaled(x):  # 3
-    return 1e4 * x[0] * x[1] - 1.0, np.exp(-x[0]) + np.exp(-x[1]) - 1.0001
+@slm.residual(dim=2)
+def rosenbrock_link(x, after):
+    """A link of Σ 100 (x_{i+1} − x_i²)² + (1 − x_i)²."""
+    return 10.0 * (after[0] - x[0] ** 2), 1.0 - x[0]
 
 
-def _brown_badly_scaled(x):  # 4
-    return x[0] - 1e6, x[1] - 2e-6, x[0] * x[1] - 2.0
+@slm.residual(dim=1)
+def broyden_row(before, x, after):
+    """30: (3 − 2x_i) x_i − x_{i−1} − 2x_{i+1} + 1."""
+    return (3.0 - 2.0 * x[0]) * x[0] - before[0] - 2.0 * after[0] + 1.0
 
 
-def _beale(x):  # 5
-    return [y - x[0] * (1.0 - x[1] ** i) for i, y in ((1, 1.5), (2, 2.25), (3, 2.625))]
-
-
-def _jennrich_sampson(x):  # 6
-    return [2.0 + 2.0 * i - np.exp(i * x[0]) - np.exp(i * x[1]) for i in range(1, 11)]
-
-
-def _helical_valley(x):  # 7
-    turn = np.arctan(x[1] / x[0]) / (2.0 * np.pi) + np.where(x[0].real < 0.0, 0.5, 0.0)
-    return 10.0 * (x[2] - 10.0 * turn), 10.0 * (np.sqrt(x[0] ** 2 + x[1] ** 2) - 1.0), x[2]
-
-
-def _bard(x):  # 8
-    y = (0.14, 0.18, 0.22, 0.25, 0.29, 0.32, 0.35, 0.39, 0.37, 0.58, 0.73, 0.96, 1.34, 2.10, 4.39)
-    return [y[u - 1] - x[0] - u / ((16 - u) * x[1] + min(u, 16 - u) * x[2]) for u in range(1, 16)]
-
-
-def _gaussian(x):  # 9
-    half = (0.0009, 0.0044, 0.0175, 0.0540, 0.1295, 0.2420, 0.3521)
-    y = (*half, 0.3989, *half[::-1])
-    return [x[0] * np.exp(-x[1] * ((8 - i) / 2.0 - x[2]) ** 2 / 2.0) - y[i - 1] for i in range(1, 16)]
-
-
-def _meyer(x):  # 10
-    y = (34780, 28610, 23650, 19630, 16370, 13720, 11540, 9744, 8261, 7030, 6005, 5147, 4427, 3820, 3307, 2872)
-    return [x[0] * np.exp(x[1] / (45.0 + 5.0 * i + x[2])) - y[i - 1] for i in range(1, 17)]
-
-
-def _gulf(x):  # 11
-    rows = []
-    for i in range(1, 100):
-        t = i / 100.0
-        apart = 25.0 + (-50.0 * np.log(t)) ** (2.0 / 3.0) - x[1]
-        distance = np.where(apart.real < 0.0, -apart, apart)
-        rows.append(np.exp(-(distance ** x[2]) / x[0]) - t)
-    return rows
-
-
-def _box(x):  # 12
-    times = [0.1 * i for i in range(1, 11)]
-    return [np.exp(-t * x[0]) - np.exp(-t * x[1]) - x[2] * (np.exp(-t) - np.exp(-10.0 * t)) for t in times]
-
-
-def _powell_singular(x):  # 13
-    return (
-        x[0] + 10.0 * x[1],
-        np.sqrt(5.0) * (x[2] - x[3]),
-        (x[1] - 2.0 * x[2]) ** 2,
-        np.sqrt(10.0) * (x[0] - x[3]) ** 2,
-    )
-
-
-def _wood(x):  # 14
-    return (
-        10.0 * (x[1] - x[0] ** 2),
-        1.0 - x[0],
-        np.sqrt(90.0) * (x[3] - x[2] ** 2),
-        1.0 - x[2],
-        np.sqrt(10.0) * (x[1] + x[3] - 2.0),
-        (x[1] - x[3]) / np.sqrt(10.0),
-    )
-
-
-def _kowalik_osborne(x):  # 15
-    y = (0.1957, 0.1947, 0.1735, 0.1600, 0.0844, 0.0627, 0.0456, 0.0342, 0.0323, 0.0235, 0.0246)
-    u = (4.0, 2.0, 1.0, 0.5, 0.25, 0.167, 0.125, 0.1, 0.0833, 0.0714, 0.0625)
-    return [b - x[0] * (a**2 + a * x[1]) / (a**2 + a * x[2] + x[3]) for a, b in zip(u, y, strict=True)]
-
-
-def _brown_dennis(x):  # 16
-    times = [i / 5.0 for i in range(1, 21)]
-    return [(x[0] + t * x[1] - np.exp(t)) ** 2 + (x[2] + x[3] * np.sin(t) - np.cos(t)) ** 2 for t in times]
-
-
-_OSBORNE_1 = (  # thousandths
-    844, 908, 932, 936, 925, 908, 881, 850, 818, 784, 751, 718, 685, 658, 628, 603, 580, 558, 538, 522, 506, 490, 478,
-    467, 457, 448, 438, 431, 424, 420, 414, 411, 406,
-)  # fmt: skip
-
-
-def _osborne_1(x):  # 17
-    return [
-        y / 1000.0 - x[0] - x[1] * np.exp(-10.0 * i * x[3]) - x[2] * np.exp(-10.0 * i * x[4])
-        for i, y in enumerate(_OSBORNE_1)
-    ]
-
-
-def _biggs(x):  # 18
-    rows = []
-    for i in range(1, 14):
-        t = 0.1 * i
-        y = np.exp(-t) - 5.0 * np.exp(-10.0 * t) + 3.0 * np.exp(-4.0 * t)
-        rows.append(x[2] * np.exp(-t * x[0]) - x[3] * np.exp(-t * x[1]) + x[5] * np.exp(-t * x[4]) - y)
-    return rows
-
-
-_OSBORNE_2 = (  # thousandths
-    1366, 1191, 1112, 1013, 991, 885, 831, 847, 786, 725, 746, 679, 608, 655, 616, 606, 602, 626, 651, 724, 649, 649,
-    694, 644, 624, 661, 612, 558, 533, 495, 500, 423, 395, 375, 372, 391, 396, 405, 428, 429, 523, 562, 607, 653, 672,
-    708, 633, 668, 645, 632, 591, 559, 597, 625, 739, 710, 729, 720, 636, 581, 428, 292, 162, 98, 54,
-)  # fmt: skip
-
-
-def _osborne_2(x):  # 19
-    rows = []
-    for i, y in enumerate(_OSBORNE_2):
-        t = 0.1 * i
-        bumps = [x[1 + k] * np.exp(-((t - x[8 + k]) ** 2) * x[5 + k]) for k in range(3)]
-        rows.append(y / 1000.0 - x[0] * np.exp(-t * x[4]) - sum(bumps))
-    return rows
-
-
-def _dense(formula: Callable[..., Sequence[Array]], start: Sequence[float]) -> Callable[[], slm.Problem]:
-    """One block over one variable: the problem as the paper states it."""
-    rows = len(formula(np.ones((len(start), 1))))
-
-    def build() -> slm.Problem:
-        problem = slm.Problem()
-        x = problem.add_variables("x", np.array([start]))
-        problem.add_residuals(Formula(formula, (len(start),), rows), x, name="f")
-        return problem
-
-    return build
-
-
-def _copies(formula: Callable[..., Sequence[Array]], start: Sequence[float], count: int) -> Callable[[], slm.Problem]:
-    """The "extended" form: independent copies, a block-diagonal Jacobian."""
-    rows = len(formula(np.ones((len(start), 1))))
-
-    def build() -> slm.Problem:
-        problem = slm.Problem()
-        x = problem.add_variables("x", np.tile(start, (count, 1)))
-        problem.add_residuals(Formula(formula, (len(start),), rows), x, name="f")
-        return problem
-
-    return build
-
-
-def _rosenbrock_chain(count: int) -> slm.Problem:
-    """Σ 100 (x_{i+1} − x_i²)² + (1 − x_i)²."""
+def _rosenbrock_chain(count: int, scale: float) -> slm.Problem:
     problem = slm.Problem()
-    x = problem.add_variables("x", np.full((count, 1), 0.5))
-    link = Formula(lambda a, b: (10.0 * (b[0] - a[0] ** 2), 1.0 - a[0]), (1, 1), 2)
+    x = problem.add_variables("x", np.full((count, 1), 0.5 * scale))
     first = np.arange(count - 1)
-    problem.add_residuals(link, x[first], x[first + 1], name="link")
+    problem.add_residuals(rosenbrock_link, x[first], x[first + 1], name="link")
     return problem
 
 
-def _broyden_tridiagonal(count: int) -> slm.Problem:
-    """30: (3 − 2x_i) x_i − x_{i−1} − 2x_{i+1} + 1, with zeros held constant at both ends."""
+def _broyden_tridiagonal(count: int, scale: float) -> slm.Problem:
+    """With zeros held constant at both ends."""
     problem = slm.Problem()
-    start = np.full((count + 2, 1), -1.0)
+    start = np.full((count + 2, 1), -1.0 * scale)
     start[[0, -1]] = 0.0
     x = problem.add_variables("x", start)
     x.fix([0, count + 1])
-    row = Formula(lambda a, b, c: ((3.0 - 2.0 * b[0]) * b[0] - a[0] - 2.0 * c[0] + 1.0,), (1, 1, 1), 1)
     middle = np.arange(1, count + 1)
-    problem.add_residuals(row, x[middle - 1], x[middle], x[middle + 1], name="row")
+    problem.add_residuals(broyden_row, x[middle - 1], x[middle], x[middle + 1], name="row")
     return problem
 
 
-def _named(name: str, build: Callable[[], slm.Problem], sum_of_squares: float, caveat: str = "") -> NamedProblem:
+def _named(
+    name: str, build: Callable[..., slm.Problem], sum_of_squares: float, damping: AbstractDamping | None = None
+) -> NamedProblem:
     return NamedProblem(
         name,
         "classical",
         build,
         optimum=0.5 * sum_of_squares,
         tolerance=1e-5 if sum_of_squares else 1e-9,
-        options=_PATIENT,
+        options=_PATIENT if damping is None else _PATIENT | {"damping": damping},
         source="Moré, Garbow, Hillstrom 1981",
-        caveat=caveat,
+        caveat=_CAVEATS.get(name, ""),
     )
 
 
+def _copies(name: str, count: int) -> NamedProblem:
+    """The "extended" form: independent copies, a block-diagonal Jacobian."""
+    case = mgh.CASES[name]
+    return _named(f"{name}-{count}", lambda scale=1.0: case.problem(scale, count), count * case.sum_of_squares)
+
+
 PROBLEMS = (
-    _named("rosenbrock", _dense(_rosenbrock, (-1.2, 1.0)), 0.0),
-    _named("freudenstein-roth", _dense(_freudenstein_roth, (0.5, -2.0)), 48.9842),  # a local minimum; 0 at (5, 4)
-    _named("powell-badly-scaled", _dense(_powell_badly_scaled, (0.0, 1.0)), 0.0),
-    _named("brown-badly-scaled", _dense(_brown_badly_scaled, (1.0, 1.0)), 0.0),
-    _named("beale", _dense(_beale, (1.0, 1.0)), 0.0),
-    _named("jennrich-sampson", _dense(_jennrich_sampson, (0.3, 0.4)), 124.362),
-    _named("helical-valley", _dense(_helical_valley, (-1.0, 0.0, 0.0)), 0.0),
-    _named("bard", _dense(_bard, (1.0, 1.0, 1.0)), 8.21487e-3),
-    _named("gaussian", _dense(_gaussian, (0.4, 1.0, 0.0)), 1.12793e-8),
-    _named("meyer", _dense(_meyer, (0.02, 4000.0, 250.0)), 87.9458),
-    _named("gulf", _dense(_gulf, (5.0, 2.5, 0.15)), 0.0),
-    _named("box", _dense(_box, (0.0, 10.0, 20.0)), 0.0),
-    _named("powell-singular", _dense(_powell_singular, (3.0, -1.0, 0.0, 1.0)), 0.0),
-    _named("wood", _dense(_wood, (-3.0, -1.0, -3.0, -1.0)), 0.0),
-    _named("kowalik-osborne", _dense(_kowalik_osborne, (0.25, 0.39, 0.415, 0.39)), 3.07505e-4),
-    _named(
-        "brown-dennis",
-        _dense(_brown_dennis, (25.0, 5.0, -5.0, -1.0)),
-        85822.2,
-        caveat="damping scaled by the current diagonal of JᵀJ creeps along a curved valley for thousands of steps; by "
-        "its running maximum (Moré) or its largest entry (Levenberg) it takes about a hundred or thirty",
-    ),
-    _named("osborne-1", _dense(_osborne_1, (0.5, 1.5, -1.0, 0.01, 0.02)), 5.46489e-5),
-    _named("biggs", _dense(_biggs, (1.0, 2.0, 1.0, 1.0, 1.0, 1.0)), 0.0),  # another minimum has 5.65565e-3
-    _named("osborne-2", _dense(_osborne_2, (1.3, 0.65, 0.65, 0.7, 0.6, 3.0, 5.0, 7.0, 2.0, 4.5, 5.5)), 4.01377e-2),
-    _named("rosenbrock-1000", _copies(_rosenbrock, (-1.2, 1.0), 1000), 0.0),
-    _named("powell-singular-1000", _copies(_powell_singular, (3.0, -1.0, 0.0, 1.0), 1000), 0.0),
-    _named("wood-1000", _copies(_wood, (-3.0, -1.0, -3.0, -1.0), 1000), 0.0),
-    _named("rosenbrock-chain-1000", lambda: _rosenbrock_chain(1000), 0.0),
-    _named("broyden-tridiagonal-1000", lambda: _broyden_tridiagonal(1000), 0.0),
+    *(_named(name, case.problem, case.sum_of_squares, slm.More()) for name, case in mgh.CASES.items()),
+    _copies("rosenbrock", 1000),
+    _copies("powell-singular", 1000),
+    _copies("wood", 1000),
+    _named("rosenbrock-chain-1000", lambda scale=1.0: _rosenbrock_chain(1000, scale), 0.0),
+    _named("broyden-tridiagonal-1000", lambda scale=1.0: _broyden_tridiagonal(1000, scale), 0.0),
 )

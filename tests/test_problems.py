@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-import scipy.optimize
 
 import problems
-from problems import bundle_adjustment, pose_graphs, reference
+import sparselm as slm
+from problems import bundle_adjustment, mgh, nist, pose_graphs, reference
 from problems.base import require_data
-from problems.formula import Formula
-from sparselm.residuals.base import OperandBlocks
+from problems.minpack import minpack
 from sparselm.testing import check_residual
 
 SMALL = [name for name in problems.names("classical") if "1000" not in name] + problems.names("nist")
@@ -21,49 +20,55 @@ def _built(name):
     return named, named.build()
 
 
-def _as_functions(problem):
-    """Residual and Jacobian of a problem with one variable block, for SciPy."""
-    (group,) = problem.residuals
-    index = np.zeros(group.num_blocks, dtype=np.int32)
-    width = problem.variables[0].manifold.ambient_dim
-    r = np.empty((group.num_blocks, group.residual.dim))
-    J = np.empty((*r.shape, width))
-
-    def operands(x):
-        return [OperandBlocks(x[None].copy(), index, np.empty((1, 0)))]
-
-    def residual(x):
-        group.residual.evaluate(operands(x), group.data, r)
-        return np.nan_to_num(r.ravel(), nan=1e150, posinf=1e150, neginf=-1e150)
-
-    def jacobian(x):
-        group.residual.linearize(operands(x), group.data, np.arange(width, dtype=np.int32), r, J)
-        return J.reshape(-1, width)
-
-    return residual, jacobian, problem.variables[0].values[0]
-
-
 @pytest.mark.parametrize("name", SMALL)
 def test_minpack_finds_the_stored_optimum(name):
     named, problem = _built(name)
-    residual, jacobian, start = _as_functions(problem)
-    solution = scipy.optimize.least_squares(
-        residual, start, jacobian, method="lm", x_scale="jac", ftol=1e-15, xtol=1e-15, gtol=1e-15, max_nfev=5000
-    )
+    solution = minpack(problem)
     assert named.is_optimal(solution.cost), (solution.cost, named.optimum)
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_jacobians_agree_with_differences(name):
+    _, problem = _built(name)
+    report = slm.check_residual(problem, quiet=True)
+    assert report.ok, str(report)
+
+
 @pytest.mark.parametrize("name", ["rosenbrock-chain-1000", "broyden-tridiagonal-1000", "wood"])
-def test_formulas_keep_the_contract_of_residuals(name):
+def test_residual_functions_keep_the_contract_of_residuals(name):
     _, problem = _built(name)
     check_residual(problem.residuals[0].residual)
 
 
-def test_formula_with_data_keeps_the_contract_of_residuals():
-    def line(slope, offset, given):
-        return given[1] - slope[0] * given[0] - offset[0], slope[0] * offset[0] ** 2
+@pytest.mark.parametrize("name", ["meyer", "wood", "rosenbrock-chain-1000", "broyden-tridiagonal-1000"])
+def test_starts_are_scaled(name):
+    named, problem = _built(name)
+    farther = named.build(scale=10.0)
+    np.testing.assert_allclose(farther.variables[0].values, 10.0 * problem.variables[0].values)
+    assert farther.residuals[0].num_blocks == problem.residuals[0].num_blocks
 
-    check_residual(Formula(line, (1, 1), 2, data_length=2))
+
+def test_copies_are_independent():
+    one = mgh.CASES["bard"].problem(2.0)
+    three = mgh.CASES["bard"].problem(2.0, copies=3)
+    assert three.residuals[0].num_blocks == 3 * one.residuals[0].num_blocks
+    assert slm.evaluate(three).cost == pytest.approx(3 * slm.evaluate(one).cost)
+    gradient = slm.evaluate(one).gradient
+    np.testing.assert_allclose(slm.evaluate(three).gradient, np.tile(gradient, 3), rtol=1e-12)
+
+
+def test_digits_are_counted():
+    certified = np.array([1.0, -200.0, 3e-5, 4.0])
+    found = np.array([1.0, -200.0 * (1 + 1e-4), -3e-5, 4.0 * (1 - 1e-7)])
+    np.testing.assert_allclose(nist.correct_digits(found, certified), [11.0, 4.0, 0.0, 7.0], atol=1e-6)
+
+
+@pytest.mark.parametrize("dataset", nist.MODELS)
+def test_certified_parameters_give_the_certified_sum_of_squares(dataset):
+    named, problem = _built(f"nist-{dataset.lower()}-1")
+    certified = named.certified()
+    problem.variables[0].values = certified[None]
+    assert 2.0 * slm.evaluate(problem).cost == pytest.approx(nist.MODELS[dataset][1], rel=1e-3, abs=1e-20)
 
 
 @pytest.mark.parametrize("name", ["street-8", "grid-100", "sphere-180", "torus-240"])

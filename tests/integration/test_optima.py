@@ -44,9 +44,8 @@ def test_small_problems(name, solver, damping):
     if damping == "fixed":
         # Undamped steps diverge from a poor start: give it a good one.
         problem.update(slm.solve(problem, linear_solver=slm.DenseCholesky(), max_iterations=15))
-    result = slm.solve(
-        problem, linear_solver=make_solver(solver), damping=plugins.create("damping", damping), **named.options
-    )
+    options = named.options | {"damping": plugins.create("damping", damping)}
+    result = slm.solve(problem, linear_solver=make_solver(solver), **options)
     check_optimum(named, result)
 
 
@@ -54,7 +53,7 @@ def test_small_problems(name, solver, damping):
 @pytest.mark.parametrize("name", CLASSICAL)
 def test_classical_problems(name, damping):
     named, problem = build(name)
-    result = slm.solve(problem, damping=plugins.create("damping", damping), **named.options)
+    result = slm.solve(problem, **(named.options | {"damping": plugins.create("damping", damping)}))
     check_optimum(named, result)
 
 
