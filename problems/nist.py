@@ -84,8 +84,8 @@ _CAVEATS = {
     (
         "BoxBOD",
         1,
-    ): "a large first step flattens the model to a constant, where its derivative is zero; so do small ones of "
-    "the same shape, and Moré's radius of 10 does not",
+    ): "the first step flattens the model to a constant, where its derivative is zero; a smaller radius of the "
+    "default damping (1, 0.01) does not help, one of Moré's does",
 }
 
 
