@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from sparselm.errors import ProblemError
 from sparselm.problem import Problem, ResidualGroup
+from sparselm.residuals._comparison import compare_jacobians
 from sparselm.residuals._differences import NumericJacobian, ResidualBlocks, numeric_jacobian
 
 Array = npt.NDArray[np.float64]
@@ -17,9 +18,6 @@ IntArray = npt.NDArray[np.int64]
 
 # Share of a column that the differences must tell for the column to count as checked.
 _TOLD = 1e-2
-
-# Entries below this share of their column are measured by the column.
-_SMALL = 1e-6
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class JacobianEntry:
     uncertainty : float
         What the numeric value may be off by.
     relative_error : float
-        See :func:`compare_jacobians`.
+        Of the entry; that of an entry below a millionth of its column counts against the column.
     """
 
     block: int
@@ -217,23 +215,6 @@ def check_residual(
     if not quiet:
         print(report)
     return report
-
-
-def compare_jacobians(given: Array, expected: Array, errors: Array) -> Array:
-    r"""Relative error of each entry of Jacobians ``(n, dim, width)``, of the same shape.
-
-    \|J − E\| / max(\|J\|, \|E\|, 10⁻⁶ c), with c the largest number of the entry's column of its block: an entry that is
-    small beside its column carries the rounding of the column. It is 0 where J and E differ by no more than ``errors``,
-    what E may be off by; NaN where E is, which says nothing; ∞ where J is not finite though E is.
-    """
-    with np.errstate(all="ignore"):
-        size = np.fmax(np.abs(given), np.abs(expected))
-        size = np.maximum(size, _SMALL * np.max(size, axis=1, keepdims=True))
-        difference = np.abs(given - expected)
-        relative = np.where(difference <= errors, 0.0, difference / size)
-    relative[~np.isfinite(given)] = np.inf
-    relative[~np.isfinite(expected)] = np.nan
-    return relative
 
 
 def _check_group(group: ResidualGroup, num_blocks: int, rng: np.random.Generator, tolerance: float) -> GroupJacobianReport:

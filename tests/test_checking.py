@@ -16,9 +16,9 @@ import sparselm as slm
 from problems.base import DATA_VARIABLE, require_data
 from problems.bundle_adjustment import SYNTHETIC, ladybug_49
 from problems.pose_graphs import SYNTHETIC as POSE_GRAPHS
-from sparselm.checking import compare_jacobians
 from sparselm.errors import ProblemError
 from sparselm.io import bal, g2o
+from sparselm.residuals._comparison import compare_jacobians
 from sparselm.residuals.base import AbstractResidual
 
 STREET = SYNTHETIC["street-8"]()

@@ -1,6 +1,7 @@
 """Functions of one block: arguments, derivatives in tangent spaces, prepared rows, hand-written Jacobians, plain Python."""
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -303,3 +304,55 @@ def test_many_blocks_on_one_and_two_threads_have_the_same_bits():
 def test_a_residual_function_cannot_be_passed_where_none_is_known():
     with pytest.raises(slm.ProblemError, match=r"@slm\.residual\(dim=…\)"):
         slm.Problem().add_residuals(circle.function)
+
+
+@slm.residual(dim=1)
+def many_defaults(x, d, power=2, shift=None):
+    if shift is None:
+        return x[0] ** power - d
+    return (x[0] + shift[0]) ** power - d
+
+
+def test_a_number_as_default_stands_beside_an_optional_operand():
+    problem = slm.Problem()
+    x = problem.add_variables("x", [[3.0]])
+    shift = problem.add_variables("shift", [[1.0]])
+    groups = [problem.add_residuals(many_defaults, *o, data=[1.0]) for o in ((x,), (x, shift))]
+    found = slm.evaluate(problem)
+    assert [found.residuals[g.name][0, 0] for g in groups] == [8.0, 15.0] == [slm.debug(g, 0) for g in groups]
+
+
+def test_problems_can_be_copied_and_pickled():
+    data = street(4, 60, seed=1).data
+    problem = bundle(snavely_prepared, data)
+    copy = pickle.loads(pickle.dumps(problem))
+    assert slm.evaluate(copy).cost == slm.evaluate(problem).cost
+    assert copy.residuals[0].residual is problem.residuals[0].residual  # of the same process: one and the same
+
+
+def test_closed_over_modules_functions_and_numbers():
+    import numpy as local_numpy
+
+    factor = 2.0
+
+    def square(v):
+        return v * v
+
+    @slm.residual(dim=1)
+    def inner(x):
+        return local_numpy.sqrt(x[0]) * factor + square(x[0])
+
+    problem = slm.Problem()
+    group = problem.add_residuals(inner, problem.add_variables("x", [[4.0]]))
+    found = slm.evaluate(problem)
+    assert found.residuals[group.name].tolist() == [[20.0]]
+    assert found.jacobian.toarray().tolist() == [[8.5]]
+
+
+def test_a_function_that_prepares_is_no_helper():
+    @slm.residual(dim=2)
+    def calls(camera, point, pixel):
+        return snavely_prepared(camera, point, pixel)
+
+    with pytest.raises(slm.ResidualFunctionError, match="prepared rows"):
+        bundle(calls, street(4, 60, seed=1).data)

@@ -46,8 +46,6 @@ def _add(digest: Any, reference: Reference, seen: dict[FunctionView, int]) -> No
         seen[reference] = len(seen)
         _update(digest, _code(reference.code))
         _update(digest, reference.function.__defaults__)
-        for item in reference.closure:
-            _add(digest, item, seen)
         for name in sorted(reference.names):
             _update(digest, name)
             _add(digest, reference.names[name], seen)

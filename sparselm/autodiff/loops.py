@@ -117,7 +117,7 @@ class OperandPlan:
 
 @dataclass(frozen=True)
 class LoopPlan:
-    """All that the text of the loops depends on; ``arguments`` lists the function's arguments in order."""
+    """All that the text of the loops depends on; ``arguments`` are those of the call, ``camera=block0``."""
 
     name: str
     dim: int
@@ -192,19 +192,31 @@ def _data_row(k: int, shape: tuple[int, ...]) -> str:
     return nested(())
 
 
+def find_loops(plan: LoopPlan, function: FunctionView, jacobian: FunctionView | None) -> Loops:
+    """The loops of a function: those of an earlier call where all they depend on is the same."""
+    text = plan.text()
+    views = (function, jacobian, *(operand.prepare for operand in plan.operands))
+    digest = hashlib.blake2b(digest_size=12)
+    for part in (function_key(*views), text, source_stamp(__file__)):
+        digest.update(part.encode())
+    stem = "".join(c if c.isalnum() else "_" for c in plan.name) + "_" + digest.hexdigest()
+    if stem not in _known:
+        _known[stem] = Loops(plan, function, jacobian, stem, text)
+    return _known[stem]
+
+
+_known: dict[str, Loops] = {}
+
+
 class Loops:
     """The kernels of one residual function for operands and data of known shapes, compiled at their first call."""
 
-    def __init__(self, plan: LoopPlan, function: FunctionView, jacobian: FunctionView | None) -> None:
+    def __init__(
+        self, plan: LoopPlan, function: FunctionView, jacobian: FunctionView | None, stem: str, text: str
+    ) -> None:
         self._plan = plan
         self._function = function
         self._jacobian = jacobian
-        text = plan.text()
-        views = (function, jacobian, *(operand.prepare for operand in plan.operands))
-        digest = hashlib.blake2b(digest_size=12)
-        for part in (function_key(*views), text, source_stamp(__file__)):
-            digest.update(part.encode())
-        stem = "".join(c if c.isalnum() else "_" for c in plan.name) + "_" + digest.hexdigest()
         # numba names its cache files by the last word of the module's name, and looks the module up to load them.
         module = sys.modules.setdefault(f"sparselm.generated.{stem}", ModuleType(f"sparselm.generated.{stem}"))
         self._namespace = vars(module)
@@ -245,7 +257,8 @@ class Loops:
         self._namespace.update(
             {name: compiled_function(view, memo) for name, view in views.items() if view is not None},
             np=np, prange=numba.prange, TASK=TASK, num_lanes=num_lanes, scatter_columns=scatter_columns,
-            constant=jet.constant, variable=jet.variable, load_jet=jet.load_jet, store_partials=jet.store_partials, plain_value=jet.plain_value,
+            constant=jet.constant, variable=jet.variable, load_jet=jet.load_jet,
+            store_partials=jet.store_partials, plain_value=jet.plain_value,
             pack=packing.pack, unpack=packing.unpack, packed_width=packing.packed_width,
             residual_row=packing.residual_row, store_jacobian=packing.store_jacobian,
         )  # fmt: skip

@@ -120,7 +120,7 @@ def _codes(views: Sequence[FunctionView]) -> list[CodeType]:
         if isinstance(reference, FunctionView):
             if reference.code not in found:
                 found.append(reference.code)
-                for inner in (*reference.names.values(), *reference.closure):
+                for inner in reference.names.values():
                     visit(inner)
         elif isinstance(reference, ModuleView):
             for inner in reference.attributes.values():

@@ -18,9 +18,9 @@ def compiled_function(view: FunctionView, memo: dict[FunctionView, Any] | None =
         function = view.function
         # Machine code on disk names the module of each function in it, which must be there when it is loaded.
         namespace: dict[str, Any] = {"__name__": __name__, "__builtins__": __builtins__}
-        namespace.update({name: _value(reference, memo) for name, reference in view.names.items()})
-        closure = tuple(CellType(_value(reference, memo)) for reference in view.closure)
-        copy = FunctionType(view.code, namespace, function.__name__, function.__defaults__, closure or None)
+        values = {name: _value(reference, memo) for name, reference in view.names.items()}
+        closure = tuple(CellType(values.pop(name, None)) for name in view.code.co_freevars)
+        copy = FunctionType(view.code, namespace | values, function.__name__, function.__defaults__, closure or None)
         memo[view] = numba.njit(copy, fastmath=FASTMATH, error_model="numpy", forceinline=True)
     return memo[view]
 

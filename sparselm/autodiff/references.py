@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -57,11 +57,10 @@ class ModuleView:
 
 @dataclass(frozen=True, eq=False)
 class FunctionView:
-    """A function with everything it refers to."""
+    """A function with everything it refers to: global and closed-over names (which cannot be the same)."""
 
     function: FunctionType
-    names: dict[str, Reference] = field(default_factory=dict)
-    closure: tuple[Reference, ...] = ()
+    names: dict[str, Reference]
 
     @property
     def code(self) -> CodeType:
@@ -102,16 +101,12 @@ class _Resolver:
         check_constructs(function.__code__)
         self._open.append(function)
         names: dict[str, Reference] = {}
-        for line, name, path in _global_uses(function.__code__):
-            value = self._global(function, line, name)
+        free = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+        for line, name, path in _outer_uses(function.__code__):
+            value = self._cell(function, line, name, free[name]) if name in free else self._global(function, line, name)
             self._add(function, line, names, name, path, value)
         check_constants(function.__code__)
-        cells = function.__closure__ or ()
-        closure = tuple(
-            self._reference(function, None, name, self._cell(function, name, cell))
-            for name, cell in zip(function.__code__.co_freevars, cells, strict=True)
-        )
-        view = FunctionView(function, names, closure)
+        view = FunctionView(function, names)
         for default in function.__defaults__ or ():
             self._reference(function, None, "a default value", default)
         self._open.pop()
@@ -129,11 +124,11 @@ class _Resolver:
             return getattr(builtins, name)
         raise refuse(function.__code__, line, f"the name {name!r}", "it is not defined; define or import it in the module")
 
-    def _cell(self, function: FunctionType, name: str, cell: Any) -> Any:
+    def _cell(self, function: FunctionType, line: int | None, name: str, cell: Any) -> Any:
         try:
             return cell.cell_contents
         except ValueError:
-            raise refuse(function.__code__, None, f"the name {name!r}", "it has no value yet where it is used") from None
+            raise refuse(function.__code__, line, f"the name {name!r}", "it has no value yet where it is used") from None
 
     def _add(
         self,
@@ -191,6 +186,9 @@ class _Resolver:
         )  # fmt: skip
 
     def _reference(self, function: FunctionType, line: int | None, name: str, value: Any) -> Reference:
+        if getattr(value, "has_prepared_operands", False):
+            remedy = "it sees prepared rows; put what both need into a function of its own"
+            raise refuse(function.__code__, line, f"a call of {name!r}", remedy)
         value = python_function(value)
         if isinstance(value, FunctionType):
             if value in self._open:
@@ -222,8 +220,8 @@ class _Resolver:
         raise refuse(function.__code__, line, f"{name} (a {kind})", remedy)
 
 
-def _global_uses(code: CodeType) -> Iterator[tuple[int | None, str, tuple[str, ...]]]:
-    """Each global name that is read, with the attributes read from it at once: ``np.linalg.norm`` is np, (linalg, norm)."""
+def _outer_uses(code: CodeType) -> Iterator[tuple[int | None, str, tuple[str, ...]]]:
+    """Each name from outside that is read, with the attributes read at once: ``slm.math.dot`` is slm, (math, dot)."""
     line: int | None = None
     name: str | None = None
     path: list[str] = []
@@ -236,7 +234,7 @@ def _global_uses(code: CodeType) -> Iterator[tuple[int | None, str, tuple[str, .
         if name is not None:
             yield line, name, tuple(path)
             name = None
-        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF"):
             line, name, path = here, instruction.argval, []
     if name is not None:
         yield line, name, tuple(path)

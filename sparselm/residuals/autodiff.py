@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
-import numpy.typing as npt
 
-from sparselm.autodiff.loops import LoopPlan, Loops, OperandPlan
+from sparselm.autodiff.loops import LoopPlan, Loops, OperandPlan, find_loops
 from sparselm.autodiff.messages import explained
-from sparselm.autodiff.references import FunctionView, resolve
+from sparselm.autodiff.references import resolve
 from sparselm.errors import ProblemError
 from sparselm.manifolds.base import AbstractManifold
+from sparselm.residuals._comparison import compare_jacobians
 from sparselm.residuals.base import AbstractResidual, Array, IndexArray, OperandBlocks, UnboundResidual
 
 # Rows whose plus_jacobian passes through one buffer.
@@ -23,8 +23,8 @@ _CHUNK = 4096
 # Blocks at which a hand-written Jacobian is compared with the jets, spread over those of the first call.
 _NUM_CHECKED = 64
 
-# Largest relative difference, in the columns' scale, that rounding explains.
-_CHECK_TOLERANCE = 1e-8
+# Largest relative difference of an entry that rounding in either explains.
+_CHECK_TOLERANCE = 1e-6
 
 
 def residual(*, dim: int) -> Callable[[Callable[..., Any]], ResidualFunction]:
@@ -102,13 +102,23 @@ class ResidualFunction(UnboundResidual):
         self.dim = dim
         self._prepare: dict[str, Callable[..., Any]] = {}
         self._jacobian: Callable[..., Any] | None = None
+        self._bound: list[AutodiffResidual] = []
         self.__name__ = function.__name__
+        self.__qualname__ = function.__qualname__
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__
 
     @property
     def name(self) -> str:
         return self.__name__ if self.__name__ != "<lambda>" else "lambda"
+
+    @property
+    def has_prepared_operands(self) -> bool:
+        """Whether the function sees prepared rows."""
+        return bool(self._prepare)
+
+    def __reduce__(self) -> str:  # pickled by its name, as functions are
+        return self.__qualname__
 
     def prepare(self, operand: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Decorate a function of one operand's block, computed once per row instead of once per block.
@@ -169,14 +179,13 @@ class ResidualFunction(UnboundResidual):
         self._jacobian = function
         return function
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Run the function, and what it prepares, as plain Python on the numbers of one block."""
-        names = inspect.signature(self.function).parameters
-        prepared = [
-            self._prepare[name](value) if name in self._prepare and value is not None else value
-            for name, value in zip(names, arguments, strict=False)
-        ]
-        return self.function(*prepared, *arguments[len(prepared) :])
+        given = inspect.signature(self.function).bind(*arguments, **named).arguments
+        for name, prepare in self._prepare.items():
+            if given.get(name) is not None:
+                given[name] = prepare(given[name])
+        return self.function(**given)
 
     def __repr__(self) -> str:
         return f"<residual function {self.name!r}, dim={self.dim}>"
@@ -194,10 +203,16 @@ class ResidualFunction(UnboundResidual):
         function = resolve(self.function)
         jacobian = None if self._jacobian is None else resolve(self._jacobian)
         plan = LoopPlan(self.name, self.dim, tuple(operands), data_shapes, arguments, jacobian is not None)
+        loops = find_loops(plan, function, jacobian)
+        present_manifolds = tuple(manifold for _, manifold in present)
+        for bound in self._bound:
+            if bound.loops is loops and bound.manifolds == present_manifolds:
+                return bound
         views = [view for view in (function, jacobian, *(o.prepare for o in operands)) if view is not None]
-        loops = Loops(plan, function, jacobian)
-        bound = AutodiffResidual(self, tuple(m for _, m in present), data_shapes, plan, loops, views)
-        bound.compile()
+        bound = AutodiffResidual(self, manifolds, present_manifolds, data_shapes, plan, loops)
+        with explained(views):
+            bound.compile()
+        self._bound.append(bound)
         return bound
 
     def _arguments(
@@ -220,7 +235,7 @@ class ResidualFunction(UnboundResidual):
         present = [(name, manifold) for name, manifold in given.items() if manifold is not None]
         block = {name: f"block{k}" for k, (name, _) in enumerate(present)}
         arguments = [
-            data.get(p.name) or block.get(p.name, "None")
+            f"{p.name}={data.get(p.name) or block.get(p.name, 'None')}"
             for p in parameters
             if p.default is inspect.Parameter.empty or p.default is None
         ]
@@ -236,11 +251,11 @@ class AutodiffResidual(AbstractResidual):
     """A residual function bound to the manifolds of its operands and the shapes of its data."""
 
     source: ResidualFunction
+    _given: tuple[AbstractManifold | None, ...]
     _manifolds: tuple[AbstractManifold, ...]
     _data_shapes: tuple[tuple[int, ...], ...]
     _plan: LoopPlan
-    _loops: Loops
-    _views: list[FunctionView]
+    loops: Loops
     _widths: tuple[int, ...] = ()
     _checked: bool = field(default=False)
 
@@ -261,26 +276,25 @@ class AutodiffResidual(AbstractResidual):
 
     def compile(self) -> None:
         """Compile, or load from disk, all that a solve needs, by calling it for no block; errors come here and not later."""
-        with explained(self._views):
-            widths = []
-            for k, (plan, manifold) in enumerate(zip(self._plan.operands, self._manifolds, strict=True)):
-                width = plan.num_stored
-                if plan.prepare is not None:
-                    nothing = np.zeros((1, manifold.ambient_dim)), np.zeros((1, width))
-                    width += self._loops.prepared_width[k](*nothing)
-                    self.prepare(k, np.zeros((0, manifold.ambient_dim)), np.zeros((0, width)), derivatives=True)
-                    self.prepare(k, np.zeros((0, manifold.ambient_dim)), np.zeros((0, width)), derivatives=False)
-                widths.append(width)
-            self._widths = tuple(widths)
-            blocks = [
-                OperandBlocks(np.zeros((0, m.ambient_dim)), np.zeros(0, np.int32), np.zeros((0, width)))
-                for m, width in zip(self._manifolds, widths, strict=True)
-            ]
-            data = [np.zeros((0, *shape)) for shape in self._data_shapes]
-            r, J = np.zeros((0, self.dim)), np.zeros((0, self.dim, self._plan.width))
-            columns = np.arange(self._plan.width, dtype=np.int32)
-            self.evaluate(blocks, data, r)
-            self._run(self._loops.linearize_by_hand or self._loops.linearize, blocks, data, columns, r, J)
+        widths = []
+        for k, (plan, manifold) in enumerate(zip(self._plan.operands, self._manifolds, strict=True)):
+            width = plan.num_stored
+            if plan.prepare is not None:
+                nothing = np.zeros((1, manifold.ambient_dim)), np.zeros((1, width))
+                width += self.loops.prepared_width[k](*nothing)
+                self.prepare(k, np.zeros((0, manifold.ambient_dim)), np.zeros((0, width)), derivatives=True)
+                self.prepare(k, np.zeros((0, manifold.ambient_dim)), np.zeros((0, width)), derivatives=False)
+            widths.append(width)
+        self._widths = tuple(widths)
+        blocks = [
+            OperandBlocks(np.zeros((0, m.ambient_dim)), np.zeros(0, np.int32), np.zeros((0, width)))
+            for m, width in zip(self._manifolds, widths, strict=True)
+        ]
+        data = [np.zeros((0, *shape)) for shape in self._data_shapes]
+        r, J = np.zeros((0, self.dim)), np.zeros((0, self.dim, self._plan.width))
+        columns = np.arange(self._plan.width, dtype=np.int32)
+        self.evaluate(blocks, data, r)
+        self._run(self.loops.linearize_by_hand or self.loops.linearize, blocks, data, columns, r, J)
 
     def prepare(self, operand: int, values: Array, out: Array, *, derivatives: bool) -> None:
         plan = self._plan.operands[operand]
@@ -292,34 +306,35 @@ class AutodiffResidual(AbstractResidual):
                 manifold.plus_jacobian(rows, buffer[: len(rows)])
                 out[start : start + _CHUNK, : plan.num_stored] = buffer[: len(rows), plan.stored]
         if plan.prepare is not None:
-            kernels = self._loops.prepare_jets if derivatives else self._loops.prepare_values
+            kernels = self.loops.prepare_jets if derivatives else self.loops.prepare_values
             kernels[operand](values, out)
 
     def evaluate(self, blocks: Sequence[OperandBlocks], data: Sequence[Array], r: Array) -> None:
-        self._loops.evaluate(*_flat(blocks), *data, r)
+        self.loops.evaluate(*_flat(blocks), *data, r)
 
     def linearize(
         self, blocks: Sequence[OperandBlocks], data: Sequence[Array], columns: IndexArray, r: Array, J: Array
     ) -> None:
-        if self._loops.linearize_by_hand is None:
-            self._run(self._loops.linearize, blocks, data, columns, r, J)
+        if self.loops.linearize_by_hand is None:
+            self._run(self.loops.linearize, blocks, data, columns, r, J)
             return
         if not self._checked:
             self._check_by_hand(blocks, data)
             self._checked = True
-        self._run(self._loops.linearize_by_hand, blocks, data, columns, r, J)
+        self._run(self.loops.linearize_by_hand, blocks, data, columns, r, J)
 
     def plain(self, operands: Sequence[Array], data: Sequence[Any]) -> Any:
         """What the function returns for one block, run as plain Python."""
         given: dict[str, Any] = {f"block{k}": _tuples(x) for k, x in enumerate(operands)}
         given |= {f"row{k}": _tuples(x) for k, x in enumerate(data)}
-        return self.source(*(given.get(argument) for argument in self._plan.arguments))
+        pairs = (argument.split("=") for argument in self._plan.arguments)
+        return self.source(**{name: given.get(value) for name, value in pairs})
 
-    def jets(self, blocks: Sequence[OperandBlocks], data: Sequence[Array]) -> tuple[Array, Array]:
+    def _jets(self, blocks: Sequence[OperandBlocks], data: Sequence[Array]) -> tuple[Array, Array]:
         """Residuals and automatic derivatives of some blocks, also where the Jacobian is written by hand."""
         n = len(blocks[0].index)
         r, J = np.empty((n, self.dim)), np.empty((n, self.dim, self._plan.width))
-        self._run(self._loops.linearize, blocks, data, np.arange(self._plan.width, dtype=np.int32), r, J)
+        self._run(self.loops.linearize, blocks, data, np.arange(self._plan.width, dtype=np.int32), r, J)
         return r, J
 
     def _run(self, kernel: Any, blocks: Any, data: Any, columns: IndexArray, r: Array, J: Array) -> None:
@@ -332,13 +347,10 @@ class AutodiffResidual(AbstractResidual):
         chosen = np.unique(np.linspace(0, n - 1, min(n, _NUM_CHECKED)).astype(np.intp))
         some = [OperandBlocks(b.values, b.index[chosen], b.prepared) for b in blocks]
         rows = [array[chosen] for array in data]
-        r, exact = self.jets(some, rows)
+        r, exact = self._jets(some, rows)
         found = np.empty_like(exact)
-        self._run(self._loops.linearize_by_hand, some, rows, np.arange(self._plan.width, dtype=np.int32), r, found)
-        finite: npt.NDArray[np.bool_] = np.asarray(np.isfinite(exact).all(axis=(1, 2)))
-        scale = np.maximum(np.abs(exact).max(axis=1, keepdims=True), np.abs(found).max(axis=1, keepdims=True))
-        error = np.where(finite[:, None, None], np.abs(found - exact) / np.where(scale > 0.0, scale, 1.0), 0.0)
-        error = np.asarray(np.nan_to_num(error, nan=np.inf))
+        self._run(self.loops.linearize_by_hand, some, rows, np.arange(self._plan.width, dtype=np.int32), r, found)
+        error = np.nan_to_num(compare_jacobians(found, exact, 0.0), nan=0.0, posinf=np.inf)
         if error.max(initial=0.0) <= _CHECK_TOLERANCE:
             return
         block, row, column = np.unravel_index(np.argmax(error), error.shape)
@@ -350,6 +362,9 @@ class AutodiffResidual(AbstractResidual):
             f"∂r[{row}]/∂(component {component} of operand {operand}) is {found[block, row, column]:.9g}, expected "
             f"{exact[block, row, column]:.9g}; derivatives are with respect to tangent components, operand by operand"
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:  # compiled code is found again on the other side
+        return ResidualFunction.bind, (self.source, self._given, self._data_shapes)
 
     def __repr__(self) -> str:
         return repr(self.source)
