@@ -186,7 +186,7 @@ class FiniteDifferences:
 
     def _differences(self, x: Array, f0: Array, stencil: _Stencil) -> Iterator[Array]:
         """The difference ``(m,)`` of each group."""
-        evaluations = map(np.atleast_1d, self.workers(self.fun, self._points(x, stencil)))
+        evaluations = (_like(f0, f) for f in self.workers(self.fun, self._points(x, stencil)))
         for group in self._groups(len(x)):
             first = next(evaluations)
             if self.scheme == "cs":
@@ -235,6 +235,14 @@ class _Stencil:
     moved: tuple[npt.NDArray[Any], ...]
     divisor: Array
     one_sided: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+
+
+def _like(f0: Array, f: Any) -> npt.NDArray[Any]:
+    """An evaluation, with as many residuals as the first one."""
+    f = np.atleast_1d(f)
+    if f.shape != f0.shape:
+        raise ValueError(f"`fun` returned residuals of shape {f.shape}, and {f0.shape} at the initial point.")
+    return f  # type: ignore[no-any-return]
 
 
 def csr_of(pattern: Sparsity, data: Array) -> sp.csr_array:

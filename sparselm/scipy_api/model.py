@@ -57,7 +57,7 @@ class VectorFunction:
         if np.iscomplexobj(f):
             raise ValueError("`fun` must return real residuals: stack the real and imaginary parts of complex ones.")
         if self._shape is not None and f.shape != self._shape:
-            raise ValueError(f"`fun` returned {f.shape[0]} residuals, and {self._shape[0]} at the initial point.")
+            raise ValueError(f"`fun` returned residuals of shape {f.shape}, and {self._shape} at the initial point.")
         self._shape = f.shape
         return f if np.issubdtype(f.dtype, np.floating) else f.astype(np.float64)
 
