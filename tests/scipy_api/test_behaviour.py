@@ -73,8 +73,10 @@ def test_all_fields_are_there(method):
 
 
 def test_status_4_where_both_are_met_at_once():
-    near = 1.001 * slm.least_squares(far_apart, [2.0, 3.0]).x
-    result = slm.least_squares(far_apart, near, ftol=0.1, xtol=0.1, gtol=None)
+    def plane(x):
+        return np.array([x[0] - 1.0, x[1] - 2.0, x[0] + x[1] - 4.0])
+
+    result = slm.least_squares(plane, [1.33, 2.34], ftol=0.1, xtol=0.1, gtol=None)
     assert (result.status, result.nfev) == (4, 2)
     assert result.message == "Both `ftol` and `xtol` termination conditions are satisfied."
 
