@@ -13,7 +13,7 @@ from sparselm.errors import PluginError, SparselmError
 from sparselm.linear_solvers.base import AbstractLinearSolver
 from sparselm.losses.base import AbstractLoss
 from sparselm.manifolds.base import AbstractManifold
-from sparselm.residuals.base import AbstractResidual
+from sparselm.residuals.base import AbstractResidual, UnboundResidual
 
 #: The kinds of plug-in, by the last word of their entry-point group ``sparselm.<kind>``.
 KINDS: Mapping[str, type] = {
@@ -43,13 +43,14 @@ def registered_name(kind: str, class_name: str) -> str:
 
 
 def load(kind: str, name: str) -> Any:
-    """The class registered under a name."""
+    """The class registered under a name, or the residual function."""
     point = _find(kind, name)
     try:
         loaded = point.load()
     except Exception as error:
         raise PluginError(f"{kind} plug-in {name!r} ({point.value}) cannot be loaded: {error}") from error
-    if not (isinstance(loaded, type) and issubclass(loaded, KINDS[kind])):
+    is_function = kind == "residuals" and isinstance(loaded, UnboundResidual)
+    if not (is_function or (isinstance(loaded, type) and issubclass(loaded, KINDS[kind]))):
         raise PluginError(f"{kind} plug-in {name!r} ({point.value}) is no subclass of {KINDS[kind].__name__}")
     return loaded
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sparselm.io import BundleAdjustmentData, PoseGraph
     from sparselm.losses.base import AbstractLoss
     from sparselm.problem import Problem
-    from sparselm.residuals.base import AbstractResidual
+    from sparselm.residuals.base import AbstractResidual, UnboundResidual
 
     Values = Mapping[str, npt.NDArray[np.float64]]
 
@@ -48,7 +48,10 @@ class ProblemFile:
         return "g2o" if isinstance(self.data, PoseGraph) else "BAL"
 
     def to_problem(
-        self, residual: type[AbstractResidual] | None = None, start: Start = "file", loss: AbstractLoss | None = None
+        self,
+        residual: type[AbstractResidual] | UnboundResidual | None = None,
+        start: Start = "file",
+        loss: AbstractLoss | None = None,
     ) -> tuple[Problem, list[str]]:
         """The least squares problem, and notes on what was decided in making it."""
         from sparselm.io import PoseGraph, bal, pose_graph

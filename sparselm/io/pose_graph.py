@@ -13,7 +13,7 @@ from sparselm.errors import ProblemError
 if TYPE_CHECKING:
     from sparselm.losses.base import AbstractLoss
     from sparselm.problem import Problem, Variables
-    from sparselm.residuals.base import AbstractResidual
+    from sparselm.residuals.base import AbstractResidual, UnboundResidual
 
 Array = npt.NDArray[np.float64]
 IndexArray = npt.NDArray[np.int32]
@@ -172,7 +172,7 @@ def with_poses(graph: PoseGraph, poses: Array, positions: Array | None = None) -
 
 def to_problem(
     graph: PoseGraph,
-    residual_class: type[AbstractResidual] | None = None,
+    residual: type[AbstractResidual] | UnboundResidual | None = None,
     start: Literal["file", "spanning-tree"] = "file",
     loss: AbstractLoss | None = None,
 ) -> tuple[Problem, list[str]]:
@@ -181,8 +181,8 @@ def to_problem(
     Parameters
     ----------
     graph : PoseGraph
-    residual_class : subclass of AbstractResidual, optional
-        Of two poses and a measured one; built by its ``for_operands``. By default
+    residual : subclass of AbstractResidual, or residual function, optional
+        Of two poses and a measured one; a class is built by its ``for_operands``. By default
         :class:`sparselm.residuals.between.Between`.
     start : {"file", "spanning-tree"}
         Poses to start from: the graph's own, or those composed along a spanning tree from the poses held constant.
@@ -204,10 +204,10 @@ def to_problem(
 
     if start not in ("file", "spanning-tree"):
         raise ProblemError(f"start is {start!r}, expected 'file' or 'spanning-tree'")
-    if residual_class is None:
+    if residual is None:
         from sparselm.residuals.between import Between
 
-        residual_class = Between
+        residual = Between
     check_graph(graph)
     manifold = SE2() if graph.world_dim == 2 else SE3()
     tree = start == "spanning-tree"
@@ -218,7 +218,7 @@ def to_problem(
     poses.fix(held)
     if len(graph.edges):
         problem.add_residuals(
-            residual_class.for_operands((manifold, manifold)),
+            residual.for_operands((manifold, manifold)),
             poses[graph.edges[:, 0]],
             poses[graph.edges[:, 1]],
             data=graph.measured,

@@ -151,6 +151,10 @@ class UnboundResidual(ABC):
             Where there are too many or too few operands or data arrays, or one may not be left out.
         """
 
+    def for_operands(self, manifolds: tuple[AbstractManifold, ...]) -> Self:
+        """Return the residual itself: as plug-ins, residual classes and functions are used alike."""
+        return self
+
 
 def _names(manifolds: Sequence[AbstractManifold]) -> str:
     return "(" + ", ".join(repr(manifold) for manifold in manifolds) + ")"

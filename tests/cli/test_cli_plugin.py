@@ -48,7 +48,8 @@ def run(installed, *command):
 
 def test_both_are_used_by_name(installed, scene_file, tmp_path):
     reports = []
-    for own in ([], ["--damping", "third-party", "--residual", "third-party-reprojection"]):
+    class_and_function = ["third-party-reprojection", "third-party-function"]
+    for own in ([], *(["--damping", "third-party", "--residual", name] for name in class_and_function)):
         report = tmp_path / f"{len(reports)}.json"
         extra = ["--set", "damping.start_lambda=1e-2"] if own else []
         done = run(
@@ -67,9 +68,10 @@ def test_both_are_used_by_name(installed, scene_file, tmp_path):
         )
         assert done.returncode == 0, done.stderr
         reports.append(json.loads(report.read_text()))
-    plain, theirs = reports
+    plain, theirs, function = reports
+    assert [report["residual"] for report in reports[1:]] == class_and_function
+    assert function["final_cost"] == pytest.approx(theirs["final_cost"], rel=1e-6)
     assert theirs["damping_strategy"] == "third-party"
-    assert theirs["residual"] == "third-party-reprojection"
     assert theirs["iterations"][0]["damping"] == 1e-2
     assert theirs["final_cost"] < 0.1 * theirs["initial_cost"]
     # the residual without distortion is another one, yet close
@@ -80,6 +82,7 @@ def test_both_are_used_by_name(installed, scene_file, tmp_path):
 def test_plugins_tell_their_package(installed):
     lines = run(installed, "-m", "sparselm", "plugins").stdout.splitlines()
     assert [line.split() for line in lines if "third-party" in line] == [
+        ["third-party-function", "acme-sparselm"],
         ["third-party-reprojection", "acme-sparselm"],
         ["third-party", "acme-sparselm"],
     ]
