@@ -191,7 +191,6 @@ class QuadraticModel:
 
     def predicted_reduction(self, delta: Array) -> float:
         with self._clock.phase("evaluate"):
-            self.project(delta)
             self._lin.jvp(delta, self._Jd)
             return self._lin.predicted_reduction(self._Jd)
 

@@ -52,12 +52,12 @@ class Model(Protocol):
         """Write Jᵀ u."""
 
     def predicted_reduction(self, delta: Array) -> float:
-        """m(0) − m(δ) = −(Jδ)ᵀ(r + ½Jδ), with the undamped J; δ is clipped to the bounds before, in place."""
+        """m(0) − m(δ) = −(Jδ)ᵀ(r + ½Jδ), with the undamped J."""
 
     def project(self, delta: Array) -> bool:
         """Shorten δ in place, component by component, where x ⊞ δ would leave the bounds; True where it did.
 
-        Nobody has to: it is done before a reduction is predicted, and before a step is tried.
+        What a strategy proposes is shortened in any case; one that does it before it predicts, predicts better.
         """
 
     def confine(self, damping: Array, rhs: Array, delta: Array, facts: SolveFacts) -> SolveFacts | Failure:
