@@ -172,7 +172,7 @@ def with_poses(graph: PoseGraph, poses: Array, positions: Array | None = None) -
 
 def to_problem(
     graph: PoseGraph,
-    residual: type[AbstractResidual] | UnboundResidual | None = None,
+    residual_class: type[AbstractResidual] | UnboundResidual | None = None,
     start: Literal["file", "spanning-tree"] = "file",
     loss: AbstractLoss | None = None,
 ) -> tuple[Problem, list[str]]:
@@ -181,7 +181,7 @@ def to_problem(
     Parameters
     ----------
     graph : PoseGraph
-    residual : subclass of AbstractResidual, or residual function, optional
+    residual_class : subclass of AbstractResidual, or residual function, optional
         Of two poses and a measured one; a class is built by its ``for_operands``. By default
         :class:`sparselm.residuals.between.Between`.
     start : {"file", "spanning-tree"}
@@ -204,10 +204,10 @@ def to_problem(
 
     if start not in ("file", "spanning-tree"):
         raise ProblemError(f"start is {start!r}, expected 'file' or 'spanning-tree'")
-    if residual is None:
+    if residual_class is None:
         from sparselm.residuals.between import Between
 
-        residual = Between
+        residual_class = Between
     check_graph(graph)
     manifold = SE2() if graph.world_dim == 2 else SE3()
     tree = start == "spanning-tree"
@@ -218,7 +218,7 @@ def to_problem(
     poses.fix(held)
     if len(graph.edges):
         problem.add_residuals(
-            residual.for_operands((manifold, manifold)),
+            residual_class.for_operands((manifold, manifold)),
             poses[graph.edges[:, 0]],
             poses[graph.edges[:, 1]],
             data=graph.measured,
