@@ -41,6 +41,9 @@ _REMEDIES = {
     "matmul": "write slm.math.matrix_vector(A, x) or slm.math.matrix_matrix(A, B) for tuples of rows",
     "unpack": "pass arguments one by one, or a tuple as one argument",
     "recursion": "write a loop of fixed length instead",
+    "starred": "write slices instead, as in first, rest = x[0], x[1:]",
+    "del": "leave it out: a name that is not used costs nothing",
+    "walrus": "assign on a line of its own",
 }
 
 _OPCODES = {
@@ -65,6 +68,8 @@ _OPCODES = {
     "STORE_SLICE": ("item", "an assignment to a slice"),
     "DELETE_SUBSCR": ("item", "the deletion of an item"),
     "MAKE_FUNCTION": ("closure", "an inner function or lambda"),
+    "UNPACK_EX": ("starred", "unpacking into a starred name"),
+    "DELETE_FAST": ("del", "del"),
     "LOAD_ASSERTION_ERROR": ("exception", "assert"),
     "RAISE_VARARGS": ("exception", "raise"),
     "PUSH_EXC_INFO": ("exception", "try"),
@@ -110,8 +115,10 @@ def check_constructs(code: CodeType) -> None:
             kind, what = _COMPREHENSIONS.get(instruction.argval.co_name, ("closure", "an inner function or lambda"))
             raise refuse(code, line, what, kind)
     open_lists: list[int | None] = []
-    for line, instruction in instructions:
+    for k, (line, instruction) in enumerate(instructions):
         name = instruction.opname
+        if _assigns_within([i.opname for _, i in instructions[k : k + 3]]):
+            raise refuse(code, line, "an assignment within an expression", "walrus")
         if name in _OPCODES:
             kind, what = _OPCODES[name]
             if name == "PUSH_EXC_INFO" and any(i.opname == "BEFORE_WITH" for _, i in instructions):
@@ -125,6 +132,13 @@ def check_constructs(code: CodeType) -> None:
             open_lists.pop()
     if open_lists:
         raise refuse(code, open_lists[0], "a list", "list")
+
+
+def _assigns_within(names: list[str]) -> bool:
+    """Whether (y := …) begins here: numba cannot tell the type of what remains on the stack. ``a = b = …`` it can."""
+    if names[:2] == ["COPY", "STORE_FAST"]:
+        return names[2] not in ("COPY", "STORE_FAST", "UNPACK_SEQUENCE", "UNPACK_EX")
+    return names[:2] == ["COPY", "STORE_FAST_LOAD_FAST"]  # from Python 3.13
 
 
 def _makes_tuple(instruction: dis.Instruction) -> bool:

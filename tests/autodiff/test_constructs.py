@@ -50,6 +50,9 @@ CASES = [
     (u.different_returns, "", "the same number of numbers"),
     (u.different_kinds, "", "same"),
     (u.unpack_too_few, "a, _ = x", "count them"),
+    (u.starred, "first, *rest = x", "x[1:]"),
+    (u.walrus, "(y := x[0]) > 0.5", "line of its own"),
+    (u.deletion, "del y", "leave it out"),
     (u.index_beyond, "x[7]", "as many"),
     (u.data_index_beyond, "d[5]", "as many"),
     (u.tuple_arithmetic, "(x - d)[0]", "slm.math"),
@@ -92,8 +95,9 @@ def test_a_case_is_not_refused_for_something_else():
     """The same function without what is refused does compile."""
 
     def fine(x, d):
-        a, b, c = x
-        return a * b - c + d[0]
+        (a, b, c) = copy = x
+        total = again = a * b - c + copy[0]
+        return again - total + (0.0 < a < 2.0) * d[0] if b > c else total
 
     _add(fine)
 

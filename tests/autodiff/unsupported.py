@@ -216,6 +216,23 @@ def unpack_too_few(x, d):
     return a
 
 
+def starred(x, d):
+    first, *rest = x
+    return first + rest[0]
+
+
+def walrus(x, d):
+    if (y := x[0]) > 0.5:
+        return y
+    return x[1]
+
+
+def deletion(x, d):
+    y = x[0]
+    del y
+    return x[1]
+
+
 def index_beyond(x, d):
     return x[7]
 
