@@ -75,18 +75,15 @@ _TOLERANCES = {"Lanczos1": 1e-18, "Lanczos2": 1e-5, "Lanczos3": 1e-6}
 # There are copies of Roszman1.dat in which b1 reads 1.20196866396E-0; its sum of squares is not the certified one.
 _CERTIFIED = {("Roszman1", 0): 2.0196866396e-01}
 
-_PATIENT = {"max_iterations": 2000, "function_tolerance": 1e-15, "parameter_tolerance": 1e-14}
+_OPTIONS = {
+    "max_iterations": 2000, "function_tolerance": 1e-15, "parameter_tolerance": 1e-14, "damping": slm.More()
+}  # fmt: skip
 
-# A first step as long as the strategy's own choice of radius lands where an exponential is flat or overflows.
-_RADII = {("BoxBOD", 1): 10.0, ("MGH17", 1): 10.0}
-
-_CAVEATS = {
-    (
-        "BoxBOD",
-        1,
-    ): "the first step flattens the model to a constant, where its derivative is zero; a smaller radius of the "
-    "default damping (1, 0.01) does not help, one of Moré's does",
-}
+_BOXBOD = (
+    "the first step flattens the model to a constant, where its derivative is zero; a smaller radius of the default damping "
+    "(1, 0.01) does not help"
+)
+_CAVEATS = {("BoxBOD", 1): _BOXBOD}
 
 
 def read_dataset(path: Path) -> Dataset:
@@ -139,7 +136,7 @@ def _named(dataset: str, start: int) -> NamedProblem:
         optimum=0.5 * MODELS[dataset][1],
         tolerance=_TOLERANCES.get(dataset, 1e-8),
         needs_data=f"nist/{dataset}.dat",
-        options=_PATIENT | {"damping": slm.More(initial_radius=_RADII.get((dataset, start)))},
+        options=_OPTIONS,
         source="NIST StRD, certified residual sum of squares",
         caveat=_CAVEATS.get((dataset, start), ""),
         certified=lambda: load(dataset).certified,

@@ -131,7 +131,8 @@ class More(AbstractDamping):
         return accepted, replace(state, radius=radius, lambda_=lambda_, first=state.first and not accepted)
 
     def invalid(self, state: MoreState) -> MoreState:
-        return replace(state, radius=0.25 * min(state.radius, state.short_norm), lambda_=4.0 * state.lambda_)
+        # To MINPACK a cost that is not finite is a very large one, for which it takes the strongest shrinking there is.
+        return replace(state, radius=0.1 * min(state.radius, 10.0 * state.short_norm), lambda_=10.0 * state.lambda_)
 
     def value(self, state: MoreState) -> float:
         return state.radius
