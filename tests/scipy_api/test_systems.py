@@ -173,3 +173,21 @@ def test_the_callers_matrix_is_left_as_it_is():
     result = slm.least_squares(lambda x: dense @ x - 1.0, np.zeros(2), jac=lambda x: J)
     assert (J.indices == before[0]).all() and (J.data == before[1]).all()
     np.testing.assert_allclose(result.x, np.linalg.lstsq(dense, np.ones(3))[0], rtol=1e-8)
+
+
+def test_blas_gets_its_threads_back():
+    from threadpoolctl import threadpool_info
+
+    def threads():
+        return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+    before = threads()
+    inside = []
+
+    def fun(x):
+        inside.append(threads())
+        return np.concatenate((x - 1.0, x[1:] * x[:-1]))
+
+    slm.least_squares(fun, np.full(80, 2.0), max_nfev=3)
+    assert threads() == before
+    assert all(found == before for found in inside)
