@@ -34,7 +34,7 @@ Array = npt.NDArray[np.float64]
 MAX_NFEV_PER_VARIABLE = 400
 
 # The first radius in units of ‖D x0‖, as SciPy and as MINPACK have it. Which of them serves a run better is luck: of NIST's
-# runs 54 and 53 end well, of those of Moré, Garbow and Hillstrom 44 and 45 (of 57).
+# runs 54 and 53 end well, of those of Moré, Garbow and Hillstrom 43 and 44 (of 57).
 RADIUS_FACTORS: dict[Method, float] = {"trf": 1.0, "dogbox": 1.0, "lm": 100.0}
 
 # Variables of a sparse problem from which factorisations are counted: bundle adjustment of 49 cameras takes Moré's strategy
