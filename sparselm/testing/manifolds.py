@@ -147,7 +147,7 @@ class _Manifold:
         shape = (self.manifold.ambient_dim, self.tangent_dim)
         assert pattern.shape == shape, f"{self.manifold!r}: the pattern has shape {pattern.shape}, expected {shape}"
         error = np.where(pattern == FREE, 0.0, np.abs(self.plus_jacobian(x) - pattern)).max(axis=(1, 2))
-        self.fail_where(error, np.zeros(len(x)), "plus_jacobian differs from plus_jacobian_pattern", x=x)
+        self.fail_where(error, np.full(len(x), 1e-300), "plus_jacobian differs from plus_jacobian_pattern", x=x)
 
     def check_local_jacobian(self, x: Array, delta: Array) -> None:
         step = 1e-5
