@@ -73,11 +73,11 @@ class Box:
             gradient[self._column[part.range]] = np.where(self._active[part.range], 0.0, self._gradient[part.range])
 
     def settle(self, delta: Array, trial: Sequence[Array]) -> None:
-        """Bring the trial point x ⊞ δ inside, and onto a bound, exactly, where δ goes all the way there or beyond."""
+        """Bring the trial point x ⊞ δ onto a bound, exactly, where δ goes all the way there or beyond."""
         for part in self._parts:
             own = part.range
             step, lower, upper = delta[self._column[own]], self._lower[own], self._upper[own]
-            moved = np.clip(self._values(trial, part), lower, upper)
+            moved = self._values(trial, part)
             np.copyto(moved, upper, where=step >= self._up[own])
             np.copyto(moved, lower, where=step <= self._down[own])
             trial[part.variables].reshape(-1)[self._place[own]] = moved
