@@ -26,38 +26,46 @@ from sparselm.kernels import se2, se3, so2, so3
 
 def dot(a, b):
     """a · b."""
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+    a0, a1, a2 = a
+    b0, b1, b2 = b
+    return a0 * b0 + a1 * b1 + a2 * b2
 
 
 def cross(a, b):
     """a × b."""
-    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
+    a0, a1, a2 = a
+    b0, b1, b2 = b
+    return a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0
 
 
 def norm(a):
     """‖a‖; its derivative at 0 is not finite."""
-    return math.sqrt(a[0] * a[0] + a[1] * a[1] + a[2] * a[2])
+    return math.sqrt(dot(a, a))
 
 
 def normalize(a):
     """a / ‖a‖."""
-    scale = 1.0 / norm(a)
-    return a[0] * scale, a[1] * scale, a[2] * scale
+    return scale(1.0 / norm(a), a)
 
 
 def add(a, b):
     """a + b."""
-    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
+    a0, a1, a2 = a
+    b0, b1, b2 = b
+    return a0 + b0, a1 + b1, a2 + b2
 
 
 def subtract(a, b):
     """a − b."""
-    return a[0] - b[0], a[1] - b[1], a[2] - b[2]
+    a0, a1, a2 = a
+    b0, b1, b2 = b
+    return a0 - b0, a1 - b1, a2 - b2
 
 
 def scale(factor, a):
     """Return ``factor`` times a."""
-    return factor * a[0], factor * a[1], factor * a[2]
+    a0, a1, a2 = a
+    return factor * a0, factor * a1, factor * a2
 
 
 def matrix_vector(A, x):
@@ -154,6 +162,15 @@ def angle_axis_matrix(w):
         (b * x * y + a * z, 1.0 - b * (x * x + z * z), b * y * z - a * x),
         (b * x * z - a * y, b * y * z + a * x, 1.0 - b * (x * x + y * y)),
     )
+
+
+def so3_left_jacobian(w):
+    """J_l(w) = I + B [w]× + C [w]×², three rows: Exp(w + d) = Exp(J_l d)·Exp(w) + O(d²).
+
+    The derivative of a rotated point is ∂(Exp(w) x)/∂w = −[Exp(w) x]× J_l.
+    """
+    m = so3.so3_right_jacobian(-w[0], -w[1], -w[2])  # J_l(w) = J_r(−w)
+    return (m[0], m[1], m[2]), (m[3], m[4], m[5]), (m[6], m[7], m[8])
 
 
 def so3_exp(w):
@@ -293,7 +310,24 @@ def project_fisheye(p, k1, k2, k3, k4):
     return factor * x, factor * y
 
 
-# -- functions of math that numba does not have in this form ------------------------------------------------------------
+# -- functions of math and NumPy that numba does not have in this form -----------------------------------------------------
+
+
+def clip(x, low, high):
+    """x where it lies in [low, high], the nearer end elsewhere; ``np.clip``."""
+    return min(max(x, low), high)
+
+
+def sign(x):
+    """−1, 0 or 1; ``np.sign``."""
+    if x > 0.0:
+        return 1.0
+    return -1.0 if x < 0.0 else 0.0
+
+
+def square(x):
+    """x²; ``np.square``."""
+    return x * x
 
 
 def cbrt(x):

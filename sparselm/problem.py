@@ -164,6 +164,17 @@ class Selection:
             raise ProblemError(f"variables {name!r}: index[{bad}] = {index[bad]}, expected 0 … {n - 1}")
 
 
+def _for_all_blocks(selections: tuple[Selection, ...], data_lengths: list[int]) -> tuple[Selection, ...]:
+    """Operands of which one of a single row is repeated for every block of the others, or of the data."""
+    num_blocks = max([len(selection.index) for selection in selections] + data_lengths)
+    return tuple(
+        Selection(selection.variables, np.full(num_blocks, selection.index[0], dtype=np.int32))
+        if len(selection.index) == 1 < num_blocks
+        else selection
+        for selection in selections
+    )
+
+
 class ResidualGroup:
     """Residual blocks of one kind. Made by :meth:`Problem.add_residuals`; data, weights and loss may change later."""
 
@@ -379,8 +390,8 @@ class Problem:
             The function of one block: one made by :func:`sparselm.residual`, a :class:`sparselm.BatchResidual`, or an
             instance of a residual class.
         *operands
-            ``variables[index]`` for each operand; bare ``variables`` select every row in order. None leaves an optional
-            operand out.
+            ``variables[index]`` for each operand; bare ``variables`` select every row in order. One row, as ``lens[0]``,
+            stands for all blocks. None leaves an optional operand out.
         data
             Measurements ``(n, …)``, or a tuple of such arrays.
         loss
@@ -404,9 +415,10 @@ class Problem:
                 raise ProblemError(f"an operand must be variables or variables[index], got {type(selection).__name__}")
             if not any(selection.variables is known for known in self.variables):
                 raise ProblemError(f"variables {selection.variables.name!r} belong to another problem")
+        rows = data if isinstance(data, tuple) else () if data is None else (data,)
+        selections = _for_all_blocks(selections, [np.shape(array)[0] for array in rows if np.ndim(array)])
         if isinstance(residual, UnboundResidual):
             base = residual.name if name is None else name
-            rows = data if isinstance(data, tuple) else () if data is None else (data,)
             manifolds = tuple(None if o is None else o.variables.manifold for o in given)
             residual = residual.bind(manifolds, tuple(np.shape(array)[1:] for array in rows))
         else:

@@ -356,3 +356,76 @@ def test_a_function_that_prepares_is_no_helper():
 
     with pytest.raises(slm.ResidualFunctionError, match="prepared rows"):
         bundle(calls, street(4, 60, seed=1).data)
+
+
+def test_one_row_stands_for_all_blocks():
+    rng = np.random.default_rng(3)
+    points = rng.standard_normal((20, 2))
+    problem = slm.Problem()
+    center = problem.add_variables("center", [[0.0, 0.0], [0.1, 0.2]])
+    radius = problem.add_variables("radius", [[0.8]])
+    for operands in ((center[1], radius), (center[np.ones(20, dtype=int)], radius[np.zeros(20, dtype=int)])):
+        problem.add_residuals(circle, *operands, data=points)
+    found = slm.evaluate(problem)
+    J = found.jacobian.toarray()
+    np.testing.assert_array_equal(found.residuals["circle"], found.residuals["circle-2"])
+    np.testing.assert_array_equal(J[:40], J[40:])
+    with pytest.raises(slm.ProblemError, match="operand 0 2; each must select one row per block"):
+        problem.add_residuals(circle, center, radius[np.zeros(20, dtype=int)], data=points)
+
+
+TABLE = np.arange(4.0)
+
+
+@slm.residual(dim=2)
+def indexed(x, k):
+    return x[int(k)], x[0] * TABLE[int(k)]
+
+
+def test_an_index_beyond_the_end_makes_its_block_not_finite():
+    problem = slm.Problem()
+    x = problem.add_variables("x", np.ones((5000, 2)))
+    k = np.zeros(5000)
+    k[3000], k[4000] = 3.0, 7.0
+    problem.add_residuals(indexed, x, data=k)
+    found = slm.evaluate(problem)
+    bad = np.flatnonzero(np.isnan(found.residuals["indexed"]).any(axis=1))
+    assert bad.tolist() == [3000, 4000]
+    with pytest.raises(slm.NonFiniteStartError, match="block 3000"):
+        slm.solve(problem)
+
+
+@slm.residual(dim=4)
+def extremes(x, d):
+    return max(x), min(x[0], x[1], d, 1.0, 2.0), np.clip(x[0], 0.0, d), np.sign(x[0]) * np.square(x[1])
+
+
+def test_extremes_of_tuples_and_many_numbers():
+    problem = slm.Problem()
+    problem.add_residuals(extremes, problem.add_variables("x", [[0.5, -3.0], [4.0, 5.0]]), data=[0.7, 0.7])
+    found = slm.evaluate(problem)
+    assert found.residuals["extremes"].tolist() == [[0.5, -3.0, 0.5, 9.0], [5.0, 0.7, 0.7, 25.0]]
+    J = found.jacobian.toarray()
+    assert J[:4, :2].tolist() == [[1, 0], [0, 1], [1, 0], [0, -6]]
+    assert J[4:, 2:].tolist() == [[0, 1], [0, 0], [0, 0], [0, 10]]
+
+
+def test_vectors_of_another_length_are_refused_where_they_are_passed():
+    @slm.residual(dim=1)
+    def wrong(x):
+        return slm.math.norm(x)
+
+    problem = slm.Problem()
+    x = problem.add_variables("x", np.ones((2, 4)))
+    with pytest.raises(slm.ResidualFunctionError, match=r"return slm\.math\.norm\(x\).*count them"):
+        problem.add_residuals(wrong, x)
+    with pytest.raises(ValueError, match="unpack"):
+        wrong((1.0, 1.0, 1.0, 1.0))
+
+
+def test_the_decorator_without_parentheses():
+    with pytest.raises(slm.ProblemError, match=r"@slm\.residual\(dim=2\)"):
+
+        @slm.residual
+        def bare(x):
+            return x[0]

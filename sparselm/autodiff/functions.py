@@ -10,11 +10,12 @@ import math
 import operator
 
 from numba.core import types
+from numba.extending import intrinsic, overload
 
 from sparselm._jit import scalar
 from sparselm.autodiff.derivatives import DERIVATIVES, TWO_DERIVATIVES
-from sparselm.autodiff.jet import chain, make_jet, partials_of, value_of
-from sparselm.autodiff.operators import jet_result, register
+from sparselm.autodiff.jet import chain, make_jet, partials_of, union, value_of
+from sparselm.autodiff.operators import is_jet_operation, jet_result, register
 
 
 def _plain(context, builder, function, values):
@@ -89,20 +90,31 @@ for _function in (operator.floordiv, operator.ifloordiv):
 # -- minimum and maximum ------------------------------------------------------------------------------------------------
 
 
-def _extreme(function, symbol, arity):
-    """The first of the smallest (largest) arguments, with its derivatives, as in Python."""
+def _register_extreme(function, symbol):
+    """Of numbers given one by one or as a tuple the first of the smallest (largest), with its derivatives, as in Python."""
 
-    def lowering(context, builder, sig, args):
-        best = context.cast(builder, args[0], sig.args[0], sig.return_type)
-        for ty, x in zip(sig.args[1:], args[1:], strict=True):
-            other = context.cast(builder, x, ty, sig.return_type)
-            better = builder.fcmp_ordered(symbol, builder.extract_value(other, 0), builder.extract_value(best, 0))
-            best = builder.select(better, other, best)
-        return best
+    @intrinsic
+    def extreme(typingctx, items):
+        result = union(*items)
 
-    register((function,), jet_result, lowering, arity)
+        def codegen(context, builder, sig, args):
+            jets = [
+                context.cast(builder, builder.extract_value(args[0], k), ty, result) for k, ty in enumerate(items)
+            ]
+            best = jets[0]
+            for jet in jets[1:]:
+                better = builder.fcmp_ordered(symbol, builder.extract_value(jet, 0), builder.extract_value(best, 0))
+                best = builder.select(better, jet, best)
+            return best
+
+        return result(items), codegen
+
+    @overload(function)
+    def for_jets(*x):
+        if len(x) == 1 and isinstance(x[0], types.BaseTuple) and is_jet_operation(x[0]):
+            return lambda *x: extreme(x[0])
+        return (lambda *x: extreme(x)) if is_jet_operation(x) else None
 
 
-for _arity in (2, 3, 4):
-    _extreme(min, "<", _arity)
-    _extreme(max, ">", _arity)
+_register_extreme(min, "<")
+_register_extreme(max, ">")

@@ -50,6 +50,12 @@ _HEADER = '''"""Loops over the blocks of residual function {name!r}, generated; 
 
 '''
 
+# The call with its arguments by name, in a function of its own that is called as ``guarded`` from numba.
+_CALL = """
+def call_{function}({parameters}):
+    return {function}({arguments})
+"""
+
 _LOOP = """
 def {name}({arguments}):
     n = r.shape[0]
@@ -65,7 +71,7 @@ def {name}(values0, out):
     for task in prange((n + TASK - 1) // TASK):
         for i0 in range(task * TASK, min(n, (task + 1) * TASK)):
             block0 = {block}
-            pack({function}(block0), out, i0, {offset})
+            pack(guarded({function}, (block0,)), out, i0, {offset})
 """
 
 
@@ -133,6 +139,10 @@ class LoopPlan:
     def text(self) -> str:
         """The module."""
         parts = [_HEADER.format(name=self.name)]
+        parameters = ", ".join(self._parameters)
+        for function in ("function", "jacobian") if self.by_hand else ("function",):
+            call = _CALL.format(function=function, parameters=parameters, arguments=", ".join(self.arguments))
+            parts.append(call)
         inputs = [f"{what}{k}" for k in range(len(self.operands)) for what in ("values", "index", "table")]
         inputs += [f"data{k}" for k in range(len(self.data_shapes))]
         parts.append(_LOOP.format(
@@ -144,13 +154,19 @@ class LoopPlan:
         body = self._body(jets=True, lines=lines)
         parts.append(_LOOP.format(name="linearize", arguments=arguments, allocate=allocate, body=body))
         if self.by_hand:
-            lines = [f"store_jacobian(jacobian({', '.join(self.arguments)}), out, {self.dim}, {self.width})"]
+            jacobian = f"guarded(call_jacobian, ({parameters},))"
+            lines = [f"store_jacobian({jacobian}, out, {self.dim}, {self.width})"]
             body = self._body(jets=False, lines=lines)
             parts.append(_LOOP.format(name="linearize_by_hand", arguments=arguments, allocate=allocate, body=body))
         for k, operand in enumerate(self.operands):
             if operand.prepare is not None:
                 parts.append(self._rows(k, operand))
         return "".join(parts)
+
+    @property
+    def _parameters(self) -> tuple[str, ...]:
+        """Names of blocks and rows of data in the loop."""
+        return tuple(name for _, name in (argument.split("=") for argument in self.arguments) if name != "None")
 
     def _body(self, *, jets: bool, lines: list[str]) -> str:
         body = ["out = J[b] if all_free else local"] if lines else []
@@ -162,7 +178,7 @@ class LoopPlan:
                 body.append(f"raw{k} = {operand.block(k, 0 if jets else None)}")
                 body.append(f"block{k} = unpack(prepare{k}, raw{k}, table{k}, i{k}, {operand.num_stored}, {operand.first})")
         body += [f"row{k} = {_data_row(k, shape)}" for k, shape in enumerate(self.data_shapes)]
-        body.append(f"row = residual_row(function({', '.join(self.arguments)}), {self.dim})")
+        body.append(f"row = residual_row(guarded(call_function, ({', '.join(self._parameters)},)), {self.dim})")
         body += [f"r[b, {i}] = plain_value(row[{i}])" for i in range(self.dim)]
         body += lines
         if lines:
@@ -247,7 +263,7 @@ class Loops:
 
         from sparselm._jit import TASK, num_lanes
         from sparselm.autodiff import functions, jet, operators, packing, sequences
-        from sparselm.autodiff.rebuild import compiled_function
+        from sparselm.autodiff.rebuild import compiled_function, inlined
         from sparselm.kernels.columns import scatter_columns
 
         assert functions and operators and sequences  # imported for what they teach numba
@@ -259,9 +275,11 @@ class Loops:
             np=np, prange=numba.prange, TASK=TASK, num_lanes=num_lanes, scatter_columns=scatter_columns,
             constant=jet.constant, variable=jet.variable, load_jet=jet.load_jet,
             store_partials=jet.store_partials, plain_value=jet.plain_value,
-            pack=packing.pack, unpack=packing.unpack, packed_width=packing.packed_width,
+            guarded=packing.guarded, pack=packing.pack, unpack=packing.unpack, packed_width=packing.packed_width,
             residual_row=packing.residual_row, store_jacobian=packing.store_jacobian,
         )  # fmt: skip
+        for name in ("call_function", "call_jacobian") if self._plan.by_hand else ("call_function",):
+            self._namespace[name] = inlined(self._namespace[name])
 
 
 class _Cache(SourceTreeCache):

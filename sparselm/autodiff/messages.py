@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import CodeType
 
 from sparselm.autodiff.constructs import at_line, refuse
@@ -59,13 +60,17 @@ _REASONS = (
     (
         r"No implementation of function Function\(<built-in function (?P<name>\w+)>|Invalid use of",
         "this operation on these values",
-        "arithmetic is for numbers; tuples are added, scaled and rotated by slm.math (add, scale, matrix_vector, …)",
+        "arithmetic is for numbers: an operand is a tuple, x[0] its first number; tuples of three are added, scaled and "
+        "rotated by slm.math (add, scale, matrix_vector, …)",
     ),
 )
 _OTHERWISE = (
     "something in this line",
     "write arithmetic, math functions, comparisons, if/else, for … in range(n), tuples, helper functions, and slm.math",
 )
+
+
+_PACKAGE = str(Path(__file__).resolve().parent.parent)
 
 
 @contextmanager
@@ -91,8 +96,9 @@ def _explain(message: str, views: Sequence[FunctionView]) -> Exception:
         for candidate in codes
         if name in (candidate.co_filename, os.path.relpath(candidate.co_filename)) and _holds(candidate, number)
     ]
-    if found:  # the innermost comes first
-        code, line = found[0]
+    if found:  # the innermost comes first; what lies in this package was called wrongly from outside
+        outside = [place for place in found if not place[0].co_filename.startswith(_PACKAGE)]
+        code, line = (outside or found)[0]
     if RETURNS in message:
         return at_line(views[0].code, None, message[message.index(RETURNS) :].splitlines()[0])
     what, remedy = _OTHERWISE

@@ -101,6 +101,40 @@ def unpack(typingctx, function, block, table, row, offset, first):
     return whole(function, block, table, types.intp, offset, first), codegen
 
 
+@intrinsic
+def guarded(typingctx, function, arguments):
+    """``function(*arguments)``, NaN where it raises: an index computed at run time may leave its tuple or array.
+
+    An exception could not leave a parallel loop; a block that cannot be computed is NaN, and its step rejected.
+    """
+    sig = function.get_call_type(typingctx, tuple(arguments), {})
+    result = sig.return_type
+    _leaves(result)
+
+    def codegen(context, builder, signature, args):
+        compiled = function.dispatcher.overloads[sig.args]
+        context.add_linking_libs([compiled.library])
+        callee = context.declare_function(builder.module, compiled.fndesc)
+        values = [
+            context.cast(builder, builder.extract_value(args[1], k), ty, expected)
+            for k, (ty, expected) in enumerate(zip(arguments, sig.args, strict=True))
+        ]
+        status, value = context.call_conv.call_function(builder, callee, result, sig.args, values)
+        return builder.select(status.is_error, _not_a_number(context, result), value)
+
+    return result(function, arguments), codegen
+
+
+def _not_a_number(context, ty):
+    """A constant of this type that is NaN throughout."""
+    llvm = context.get_value_type(ty)
+    if isinstance(ty, types.BaseTuple):
+        return ir.Constant(llvm, [_not_a_number(context, item) for item in ty])
+    if isinstance(ty, Jet):
+        return ir.Constant(llvm, [ir.Constant(item, float("nan")) for item in llvm.elements])
+    return ir.Constant(llvm, float("nan") if isinstance(ty, types.Float) else 0)
+
+
 @intrinsic(prefer_literal=True)
 def residual_row(typingctx, result, dim):
     """What a residual function returned as a tuple of ``dim`` numbers."""

@@ -21,8 +21,13 @@ def compiled_function(view: FunctionView, memo: dict[FunctionView, Any] | None =
         values = {name: _value(reference, memo) for name, reference in view.names.items()}
         closure = tuple(CellType(values.pop(name, None)) for name in view.code.co_freevars)
         copy = FunctionType(view.code, namespace | values, function.__name__, function.__defaults__, closure or None)
-        memo[view] = numba.njit(copy, fastmath=FASTMATH, error_model="numpy", forceinline=True)
+        memo[view] = inlined(copy)
     return memo[view]
+
+
+def inlined(function: FunctionType) -> Any:
+    """A function compiled into its caller. Indices are checked: a block reads nothing but what is its own."""
+    return numba.njit(function, fastmath=FASTMATH, error_model="numpy", forceinline=True, boundscheck=True)
 
 
 def _value(reference: Reference, memo: dict[FunctionView, Any]) -> Any:

@@ -22,7 +22,7 @@ MATH = frozenset(
         "log10", "pow", "radians", "sin", "sinh", "sqrt", "tan", "tanh", "trunc",
     }
 )  # fmt: skip
-STAND_INS = {"cbrt", "dist", "exp2", "fmod", "hypot", "log", "prod"}
+STAND_INS = {"cbrt", "clip", "dist", "exp2", "fmod", "hypot", "log", "prod", "sign", "square"}
 
 # NumPy's names for what math or Python calls otherwise; the same name elsewhere.
 _NUMPY = {

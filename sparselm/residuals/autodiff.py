@@ -27,7 +27,7 @@ _NUM_CHECKED = 64
 _CHECK_TOLERANCE = 1e-6
 
 
-def residual(*, dim: int) -> Callable[[Callable[..., Any]], ResidualFunction]:
+def residual(*bare: Any, dim: int = 0) -> Callable[[Callable[..., Any]], ResidualFunction]:
     """Make a residual of a function of one block: its operands, then its data, to ``dim`` numbers.
 
     The function is plain scalar Python. It sees each operand as a tuple of numbers (the stored ones: nine of a camera,
@@ -74,6 +74,8 @@ def residual(*, dim: int) -> Callable[[Callable[..., Any]], ResidualFunction]:
     >>> slm.solve(problem)[position].round(6)
     array([[3., 4.]])
     """
+    if bare:
+        raise ProblemError("@slm.residual needs the number of rows that the function returns: @slm.residual(dim=2)")
     if not (isinstance(dim, int) and dim >= 1):
         raise ProblemError(f"@slm.residual(dim={dim!r}): expected a whole number, at least 1, as in @slm.residual(dim=2)")
 

@@ -46,6 +46,11 @@ def test_rotations(w):
     product = m.quaternion_multiply(q, other.as_quat())
     np.testing.assert_allclose(m.rotation_matrix(product), (R * other).as_matrix(), atol=1e-14)
     np.testing.assert_allclose(m.quaternion_normalize(3.0 * q), q, atol=1e-15)
+    step = 1e-6
+    for k in range(3):
+        moved = [Rotation.from_rotvec(np.asarray(w) + s * step * np.eye(3)[k]).apply(x) for s in (1, -1)]
+        column = np.cross(matrix(m.so3_left_jacobian(w))[:, k], R.apply(x))
+        np.testing.assert_allclose((moved[0] - moved[1]) / (2 * step), column, atol=1e-8)
 
 
 def test_vectors_and_matrices():
