@@ -40,12 +40,13 @@ from sparselm.losses import (
     Welsch,
 )
 from sparselm.manifolds import SE2, SE3, SO2, SO3, Euclidean, Product, Sphere
-from sparselm.problem import Problem, ResidualGroup, Variables
+from sparselm.problem import Problem, ResidualGroup
 from sparselm.residuals import BatchResidual, Between, BetweenUncoupled, Landmark, Prior, SnavelyReprojection
 from sparselm.residuals.autodiff import ResidualFunction, residual
 from sparselm.result import Iteration, Result
 from sparselm.scipy_api import least_squares
 from sparselm.termination import Status
+from sparselm.variables import Variables
 
 __version__ = "0.1.0"
 

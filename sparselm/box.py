@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sparselm.bounds import active, check_box, check_inside, projected_gradient, step_limits
-from sparselm.problem import Problem, Variables
+from sparselm.problem import Problem
 from sparselm.structure import Structure, VariableLayout
+from sparselm.variables import Variables
 
 Array = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]

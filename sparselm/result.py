@@ -17,7 +17,7 @@ from sparselm.timing import PhaseClock, Times
 if TYPE_CHECKING:
     from sparselm.damping.base import StepFailure, Trial
     from sparselm.model import Outcome, QuadraticModel
-    from sparselm.problem import Variables
+    from sparselm.variables import Variables
 
 Array = npt.NDArray[np.float64]
 logger = logging.getLogger("sparselm")

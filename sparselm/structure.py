@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from sparselm.errors import ProblemError
 from sparselm.gather import Gather, make_gather
-from sparselm.problem import Problem, ResidualGroup, Variables
+from sparselm.problem import Problem, ResidualGroup
+from sparselm.variables import Variables
 
 IndexArray = npt.NDArray[np.int32]
 LongArray = npt.NDArray[np.int64]

@@ -25,6 +25,7 @@ ROOMS = [
     {"report", "structure", "termination", "timing", "threads", "interrupt"},
     {"checking", "debugging"},
     {"problem"},
+    {"variables"},
     {"damping"},
     {"linear_solvers", "residuals"},
     {"autodiff"},

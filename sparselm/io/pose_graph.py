@@ -12,8 +12,9 @@ from sparselm.errors import ProblemError
 
 if TYPE_CHECKING:
     from sparselm.losses.base import AbstractLoss
-    from sparselm.problem import Problem, Variables
+    from sparselm.problem import Problem
     from sparselm.residuals.base import AbstractResidual, UnboundResidual
+    from sparselm.variables import Variables
 
 Array = npt.NDArray[np.float64]
 IndexArray = npt.NDArray[np.int32]

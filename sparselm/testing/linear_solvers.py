@@ -14,9 +14,10 @@ from sparselm.linear_solvers.base import AbstractLinearSolver, Array, Failure, S
 from sparselm.linearization import Linearization
 from sparselm.manifolds.base import AbstractManifold
 from sparselm.manifolds.euclidean import Euclidean
-from sparselm.problem import Problem, Selection
+from sparselm.problem import Problem
 from sparselm.residuals.base import AbstractResidual, OperandBlocks
 from sparselm.structure import Structure
+from sparselm.variables import Selection
 
 IndexArray = npt.NDArray[np.int32]
 
