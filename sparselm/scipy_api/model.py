@@ -100,7 +100,7 @@ class VectorModel:
         None for plain least squares.
     lower, upper : (n,)
     scale : (n,) or None
-        What ``diagonal`` reports instead of diag JᵀJ, so that damping is measured in units of the caller's ``x_scale``.
+        What ``diagonal`` reports instead of diag JᵀJ (of J before the loss), so that damping is measured in units of the caller's ``x_scale``.
     method
         Decides what first-order optimality means.
     """
@@ -130,6 +130,9 @@ class VectorModel:
         self.x, self.f_raw = x, f
         self.f: Array = f.astype(np.float64)
         self._corrected = self.f
+        # Damping is measured by J before the loss: the rows of outliers are scaled by 10⁻⁸, and one that turns inlier would
+        # make D jump by 10⁸ against a radius that stays, which looks like a step too short to matter.
+        self._lengths = squared_column_norms(J)
         if self._loss is None:
             self._cost = half_square(self.f)
         else:
@@ -145,7 +148,7 @@ class VectorModel:
                 f"The Jacobian is not finite at its evaluation {self.function.njev}, though the residuals are: look at "
                 f"columns {columns} (at most 5 are named)."
             )
-        self._columns = squared_column_norms(J)
+        self._columns = self._lengths if self._loss is None else squared_column_norms(J)
         self._held = bounds.active(x, self._gradient, self.lower, self.upper) if self._bounded else None
         self._reduced = self._gradient if self._held is None else np.where(self._held, 0.0, self._gradient)
         self._down, self._up = bounds.step_limits(x, self.lower, self.upper)
@@ -203,7 +206,7 @@ class VectorModel:
 
     @property
     def diagonal(self) -> Array:
-        return self._columns if self._scale is None else self._scale
+        return self._lengths if self._scale is None else self._scale
 
     def gradient_max_norm(self) -> float:
         """First-order optimality: ‖g‖∞ without bounds.

@@ -51,3 +51,28 @@ def test_optima(loss):
     assert ours.success
     assert ours.cost <= theirs.cost * (1.0 + 1e-9)
     np.testing.assert_allclose(ours.x, theirs.x, rtol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.1])
+@pytest.mark.parametrize("loss", ["huber", "soft_l1", "cauchy", "arctan"])
+def test_rows_that_turn_inlier_do_not_end_the_run(loss, scale):
+    """At the start most rows are outliers, whose weight in the model is 1e-8."""
+
+    def rosenbrock(x):
+        return np.array([10.0 * (x[1] - x[0] ** 2), 1.0 - x[0]])
+
+    starts = np.random.default_rng(0).uniform(-2.0, 2.0, (20, 2))
+    for start in [[-1.2, 1.0], *starts]:
+        result = slm.least_squares(rosenbrock, start, loss=loss, f_scale=scale)
+        assert result.success and result.cost < 1e-10
+
+
+@pytest.mark.parametrize("loss", ["huber", "cauchy", "arctan"])
+def test_a_line_through_outliers_ends_at_a_stationary_point(loss):
+    t = np.linspace(0.0, 10.0, 20)
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        y = 1.0 + 2.0 * t + 0.1 * rng.standard_normal(20)
+        y[rng.choice(20, 5, replace=False)] += rng.normal(0.0, 20.0, 5)
+        result = slm.least_squares(lambda p, y=y: p[0] + p[1] * t - y, [0.0, 0.0], loss=loss, f_scale=0.2)
+        assert result.success and np.abs(result.grad).max() < 1e-3
