@@ -32,9 +32,9 @@ class NielsenState:
 
 @dataclass(frozen=True)
 class Nielsen(AbstractDamping):
-    r"""(JᵀJ + D) δ = −Jᵀr with D_i = clamp(s_i² ‖J_i‖², 10⁻⁶, 10³²) / (radius · s_i²), s_i = 1 / (1 + ‖J_i⁰‖).
+    r"""(JᵀJ + D) δ = −Jᵀr with D_i = clamp(s_i² ‖J_i‖², 10⁻⁶, 10³²) / (radius · s_i²), s_i = 1 / (o + ‖J_i⁰‖).
 
-    s is the Jacobi scaling of iteration 0. With the gain ratio ρ: accepted (ρ > 10⁻³) gives
+    s is the Jacobi scaling of iteration 0, with the offset o = 1. With the gain ratio ρ: accepted (ρ > 10⁻³) gives
     radius ← radius / max(⅓, 1 − (2ρ − 1)³); each failure in a row divides it by 2, 4, 8, …
 
     Parameters
@@ -43,6 +43,9 @@ class Nielsen(AbstractDamping):
         The inverse of the damping parameter, and its range.
     min_gain_ratio
         Steps are accepted above it.
+    scale_offset
+        o. With 0, a change of units of a variable, or of all residuals, changes no step; a column that is 0 at first is
+        then measured by the longest one.
 
     References
     ----------
@@ -54,13 +57,18 @@ class Nielsen(AbstractDamping):
     min_radius: float = 1e-32
     max_radius: float = 1e16
     min_gain_ratio: float = 1e-3
+    scale_offset: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0.0 < self.min_radius <= self.initial_radius <= self.max_radius:
             raise SolverError(f"{self!r}: expected 0 < min_radius ≤ initial_radius ≤ max_radius")
+        if not self.scale_offset >= 0.0:
+            raise SolverError(f"{self!r}: expected scale_offset ≥ 0")
 
     def start(self, model: Model) -> NielsenState:
-        scale = 1.0 / (1.0 + np.sqrt(model.diagonal))
+        lengths = self.scale_offset + np.sqrt(model.diagonal)
+        lengths[lengths == 0.0] = lengths.max(initial=0.0) or 1.0
+        scale = 1.0 / lengths
         return NielsenState(
             radius=self.initial_radius,
             decrease_factor=2.0,

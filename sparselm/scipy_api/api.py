@@ -198,7 +198,8 @@ def _damping_scale(scale: Any, J: Any) -> Array | None:
 def _damping(model: VectorModel, method: Method) -> AbstractDamping:
     """Moré's strategy; for many variables and a matrix to factorise Nielsen's, which does with one factor a step."""
     if sp.issparse(model.J) and len(model.x) > MANY_VARIABLES:
-        return Nielsen()
+        # Units are the caller's: of residuals near 1e-9 the clamp of D, made for columns of length one, would be all.
+        return Nielsen(scale_offset=0.0)
     lengths = np.sqrt(model.diagonal)
     lengths[lengths == 0.0] = 1.0
     radius = float(np.linalg.norm(lengths * model.x)) or float(np.linalg.norm(lengths))

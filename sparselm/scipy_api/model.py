@@ -100,7 +100,8 @@ class VectorModel:
         None for plain least squares.
     lower, upper : (n,)
     scale : (n,) or None
-        What ``diagonal`` reports instead of diag JᵀJ (of J before the loss), so that damping is measured in units of the caller's ``x_scale``.
+        What ``diagonalX
+        caller's ``x_scale``.
     method
         Decides what first-order optimality means.
     """

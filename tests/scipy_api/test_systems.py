@@ -191,3 +191,53 @@ def test_blas_gets_its_threads_back():
     slm.least_squares(fun, np.full(80, 2.0), max_nfev=3)
     assert threads() == before
     assert all(found == before for found in inside)
+
+
+# -- many variables ----------------------------------------------------------------------------------------------------
+
+
+def broyden(x):
+    f = (3.0 - x) * x + 1.0
+    f[1:] -= x[:-1]
+    f[:-1] -= 2.0 * x[1:]
+    return f
+
+
+MANY = 1500
+UNITS = np.logspace(-8.0, 8.0, MANY)
+
+
+@pytest.mark.parametrize(
+    ("fun", "unit"),
+    [
+        (broyden, 1.0),
+        (lambda x: broyden(x / 1e9), 1e9),
+        (lambda x: broyden(x * 1e9), 1e-9),
+        (lambda x: 1e-9 * broyden(x), 1.0),
+        (lambda x: 1e9 * broyden(x), 1.0),
+        (lambda x: broyden(x / UNITS), UNITS),
+    ],
+)
+@pytest.mark.parametrize("scale", ["jac", "unit"])
+def test_units_do_not_matter_with_many_sparse_variables(fun, unit, scale):
+    band = sp.eye_array(MANY) + sp.eye_array(MANY, k=1) + sp.eye_array(MANY, k=-1)
+    start = -np.ones(MANY) * unit
+    step = 1e-8 * unit / np.abs(start)
+    x_scale = unit if scale == "unit" else "jac"
+    result = slm.least_squares(fun, start, jac_sparsity=band, gtol=None, x_scale=x_scale, diff_step=step)
+    assert result.success and result.nfev < 30
+    assert result.cost < 1e-15 * 0.5 * fun(start) @ fun(start)
+
+
+def test_a_column_that_is_zero_at_first_is_solved_for():
+    def fun(x):
+        f = 1e-9 * (x - 2.0)
+        f[0] = 1e-9 * (x[0] * x[1] - 4.0)
+        return f
+
+    start = np.ones(MANY)
+    start[1] = 0.0  # f_0 does not depend on x_0 there
+    pattern = sp.lil_array(sp.eye_array(MANY))
+    pattern[0, 1] = 1.0
+    result = slm.least_squares(fun, start, jac_sparsity=pattern, gtol=None)
+    np.testing.assert_allclose(result.x, 2.0, rtol=1e-6)
