@@ -100,7 +100,7 @@ class VectorModel:
         None for plain least squares.
     lower, upper : (n,)
     scale : (n,) or None
-        What ``diagonalX
+        What ``diagonal`` reports instead of diag JᵀJ, with J before the loss, so that damping is measured in units of the
         caller's ``x_scale``.
     method
         Decides what first-order optimality means.

@@ -93,7 +93,8 @@ class _Normal:
     def __init__(self, J: sp.csr_array, order: IndexArray) -> None:
         m, n = J.shape
         self.order = order
-        self._pattern = (J.indptr, J.indices)
+        # Copies: the caller may write the next pattern into the arrays of this one.
+        self._pattern = (J.indptr.copy(), J.indices.copy())
         position = np.empty(n, dtype=np.int32)
         position[order] = np.arange(n, dtype=np.int32)
         entry = np.arange(J.nnz, dtype=np.int32)
@@ -125,7 +126,7 @@ class _Normal:
     def matches(self, J: sp.csr_array) -> bool:
         """Whether J has the pattern that this was made for."""
         indptr, indices = self._pattern
-        return J.indices is indices or (np.array_equal(J.indptr, indptr) and np.array_equal(J.indices, indices))
+        return np.array_equal(J.indptr, indptr) and np.array_equal(J.indices, indices)
 
     def factor_sizes(self) -> tuple[int, float]:
         """Non-zeros and operations of the Cholesky factor."""
