@@ -7,9 +7,12 @@ With steps h_j e_j and f₀ = f(x), one column of J at a time:
                (4 f(x + h) − 3 f₀ − f(x + 2h)) / 2h             where a bound is nearer than h on one side
     cs         Im f(x + ih) / h                                 h = 10⁻²⁰ max(1, |x_j|)
 
-L_j is 1 at first, as in SciPy, and then min(1, ‖f‖ / ‖J_j‖) with the largest ‖f‖ and the latest ‖J_j‖ so far: a step of
-length L_j changes f by all of itself. It keeps h short for parameters such as the 10⁻⁷ x³ of a rational function, where
-√ε · 1 is a tenth of the parameter. h has the sign of x_j; where x + h would leave the bounds it is turned round or cut.
+L_j is 1 at first, as in SciPy, and then min(1, F / ‖J_j‖): a step of length L_j changes f by all that f is made of. It
+keeps h short for parameters such as the 10⁻⁷ x³ of a rational function, where √ε · 1 is a tenth of the parameter. What f is
+made of shows in ‖f‖ and in the terms ‖J_k‖ |x_k|, which stay where f cancels near a solution. F is the largest of them so
+far, and at least 10⁻³ of the geometric mean of the latest ‖J_k‖: where no term is left, such as with eˣ − 1 at 0, the length
+of a usual parameter is 10⁻³ then, and rounding takes three digits more than it must. h has the sign of x_j; where x + h
+would leave the bounds it is turned round or cut.
 
 Given where J is not zero, one
 evaluation serves all columns of a colour (Curtis, Powell, Reid): colours, and the places of the differences in J, are
@@ -24,6 +27,7 @@ T. F. Coleman, J. J. Moré, "Estimation of sparse Jacobian matrices and graph co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -38,6 +42,8 @@ from sparselm.scipy_api.systems import squared_column_norms
 
 Array = npt.NDArray[np.float64]
 IndexArray = npt.NDArray[np.int32]
+# Of the length 1 of a usual parameter, where f says nothing of it.
+SHORTEST = 1e-3
 # No difference is taken, so nothing cancels, and h² is beyond the last digit.
 COMPLEX_STEP = 1e-20
 
@@ -223,8 +229,11 @@ class DifferencedJacobian:
         """J at x, where f is f0."""
         J = self._differences(x, f0, self._lengths)
         norms = np.sqrt(squared_column_norms(J))
-        self._largest = max(self._largest, float(np.linalg.norm(f0)))
-        self._lengths = np.minimum(1.0, np.divide(self._largest, norms, out=np.ones_like(norms), where=norms > 0.0))
+        self._largest = max(self._largest, float(np.linalg.norm(f0)), float((norms * np.abs(x)).max(initial=0.0)))
+        matter = norms > 0.0
+        usual = math.exp(np.log(norms[matter]).mean()) if matter.any() else 0.0
+        size = max(self._largest, SHORTEST * usual)
+        self._lengths = np.minimum(1.0, np.divide(size, norms, out=np.ones_like(norms), where=matter))
         return J
 
 

@@ -6,6 +6,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import sparselm as slm
 from sparselm.scipy_api.finite_differences import DifferencedJacobian, FiniteDifferences, make_sparsity
 
 SCHEMES = ("2-point", "3-point", "cs")
@@ -119,7 +120,7 @@ def test_steps_grow_with_the_coarser_precision_of_f():
 
 
 def test_steps_of_small_parameters_that_matter_get_shorter():
-    """x² t⁶ at x = 10⁻⁷, t = 1000: a step of 1.5·10⁻⁸ is no derivative."""
+    """x² t⁵ at x = 10⁻⁷, t = 1000: a step of 1.5·10⁻⁸ is no derivative."""
     t = np.linspace(500.0, 1000.0, 5)
 
     def f(x):
@@ -130,7 +131,40 @@ def test_steps_of_small_parameters_that_matter_get_shorter():
     jacobian = DifferencedJacobian(FiniteDifferences(f, "2-point", None, *no_bounds(1)))
     first, second = (jacobian(x, f(x))[:, 0] for _ in range(2))
     assert abs(first / exact - 1.0).min() > 0.05
+    assert abs(second / exact - 1.0).max() < 1e-4  # h = 10⁻³ √ε
+
+    def with_another(x):
+        return x[0] + f(x[1:])
+
+    # A parameter of usual size next to it tells more of the units of f.
+    x = np.array([1.0, 1e-7])
+    jacobian = DifferencedJacobian(FiniteDifferences(with_another, "2-point", None, *no_bounds(2)))
+    second = [jacobian(x, with_another(x))[:, 1] for _ in range(2)][1]
     assert abs(second / exact - 1.0).max() < 1e-6
+
+
+@pytest.mark.parametrize(("scheme", "tolerance"), [("2-point", 1e-4), ("3-point", 1e-7)])
+@pytest.mark.parametrize("offset", [1e-6, 1e-9, 0.0])
+def test_steps_near_a_solution_stay_above_rounding(scheme, tolerance, offset):
+    """f nearly vanishes there while its terms do not, and one parameter is nearly 0."""
+    t = np.linspace(0.0, 4.0, 30)
+
+    def f(b):
+        return b[0] * np.exp(-b[1] * t) + b[2] - 2.5 * np.exp(-1.3 * t)
+
+    def lone(x):
+        return np.exp(x) - 1.0
+
+    x = np.array([2.5 + offset, 1.3, offset])
+    jacobian = DifferencedJacobian(FiniteDifferences(f, scheme, None, *no_bounds(3)))
+    for _ in range(3):
+        np.testing.assert_allclose(jacobian(x, f(x))[:, 2], 1.0, rtol=tolerance)
+    result = slm.least_squares(f, x, scheme)
+    np.testing.assert_allclose(result.jac[:, 2], 1.0, rtol=tolerance)
+    jacobian = DifferencedJacobian(FiniteDifferences(lone, scheme, None, *no_bounds(1)))
+    x = np.array([offset])
+    for _ in range(3):
+        np.testing.assert_allclose(jacobian(x, lone(x)), np.exp(offset), rtol=tolerance)
 
 
 def test_workers_get_the_points_and_may_return_a_list():

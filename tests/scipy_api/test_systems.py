@@ -257,21 +257,3 @@ def test_a_pattern_that_is_changed_in_place_is_seen(sparse_backend):
         system.step(None, found)
         dense = J.toarray()
         np.testing.assert_allclose(found, -np.linalg.solve(dense.T @ dense + np.diag(damping), dense.T @ r))
-
-
-@pytest.mark.parametrize("loss", ["linear", "huber"])
-def test_a_jacobian_that_moves_its_entries_in_one_buffer(loss):
-    """The second residual depends on whichever variable is the larger one; J is one matrix, written anew each time."""
-    J = sp.csr_array(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]))
-
-    def fun(x):
-        return np.array([x[0] - 1.0, (x[1] - 3.0) ** 3, x[int(x[1] > x[0])] ** 2 - 9.0])
-
-    def jac(x):
-        largest = int(x[1] > x[0])
-        J.indices[2] = largest
-        J.data[:] = [1.0, 3.0 * (x[1] - 3.0) ** 2, 2.0 * x[largest]]
-        return J
-
-    result = slm.least_squares(fun, [2.0, 0.5], jac, loss=loss, xtol=1e-12, ftol=None)
-    np.testing.assert_allclose(result.x, [1.0, 3.0], atol=1e-2)
