@@ -128,7 +128,8 @@ class CompileClock:
             self._local.since = time.perf_counter()
             self._local.what = what
             if what == "compile" and self.compile_seconds == 0.0:
-                logger.info("compiling kernels for this machine (first run only; kept on disk) ...")
+                # A warning, since that is what Python shows where nobody has set up logging.
+                logger.warning("compiling kernels for this machine (first run only; kept on disk) ...")
         self._local.depth = depth + 1
 
     def leave(self) -> None:

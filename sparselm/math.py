@@ -330,6 +330,35 @@ def square(x):
     return x * x
 
 
+def maximum(x, y):
+    """The larger of two numbers, NaN where one is; ``np.maximum``."""
+    if x != x or y != y:
+        return x + y
+    return max(x, y)
+
+
+def minimum(x, y):
+    """The smaller of two numbers, NaN where one is; ``np.minimum``."""
+    if x != x or y != y:
+        return x + y
+    return min(x, y)
+
+
+def floor_float(x):
+    """⌊x⌋ as a float; ``np.floor``."""
+    return float(math.floor(x))
+
+
+def ceil_float(x):
+    """⌈x⌉ as a float; ``np.ceil``."""
+    return float(math.ceil(x))
+
+
+def trunc_float(x):
+    """x without its fraction, as a float; ``np.trunc``."""
+    return float(math.trunc(x))
+
+
 def cbrt(x):
     """³√x."""
     return math.copysign(math.pow(math.fabs(x), 1.0 / 3.0), x)

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -429,3 +430,103 @@ def test_the_decorator_without_parentheses():
         @slm.residual
         def bare(x):
             return x[0]
+
+
+def _values(function, *, x=(0.7, 1.5, 2.0), data=0.25):
+    problem = slm.Problem()
+    variables = problem.add_variables("x", [list(x)])
+    group = problem.add_residuals(slm.residual(dim=1)(function), variables, data=[data])
+    found = slm.evaluate(problem)
+    assert slm.debug(group, 0) == pytest.approx(found.residuals[group.name][0, 0], rel=1e-13)
+    return found.residuals[group.name][0, 0], found.jacobian.toarray()[0]
+
+
+MIXED = (1, 0.5, 0.25)
+
+
+def nested_loops(x, d):
+    rows = ((x[0], 1.0, 0.0), (x[1], x[2], d), (0.0, x[0], 2))
+    total = 0.0
+    for i in range(3):
+        for j in range(3):
+            total += rows[i][j] * MIXED[j]
+    for row in rows:
+        total += row[1] * (not x[0]) + (1.0 if x[0] and not d > 1.0 else 0.0)
+    for y in x:
+        z = y * y
+    return total + z
+
+
+def test_nested_tuples_mixed_constants_and_loops_that_assign():
+    _, slope = _values(nested_loops)
+    assert slope == pytest.approx([1.0 + 0.5, 1.0, 0.5 + 4.0], rel=1e-14)
+
+
+def test_modulo_counts_as_its_value_does():
+    value, slope = _values(lambda x, d: x[0] % x[1], x=(1.0, 0.1, 0.0))
+    assert value == pytest.approx(0.1) and slope.tolist() == [1.0, -9.0, 0.0]
+
+
+def test_constants_are_those_of_when_the_group_was_added():
+    array = np.array([1.0, 2.0])
+
+    def scaled(x, d):
+        return array[0] * x[0]
+
+    problem = slm.Problem()
+    x = problem.add_variables("x", [[3.0]])
+    function = slm.residual(dim=1)(scaled)
+    function.jacobian(lambda x, d: 1.0 * array[0])
+    first = problem.add_residuals(function, x, data=[0.0])
+    array[0] = 1.0 + 1e-9
+    second = problem.add_residuals(function, x, data=[0.0])
+    found = slm.evaluate(problem)
+    assert [found.residuals[g.name][0, 0] for g in (first, second)] == [3.0, 3.0 * (1.0 + 1e-9)]
+
+
+def test_arrays_in_defaults_and_tuples_are_told_apart():
+    def make(value):
+        array = np.zeros(2000)
+        array[500] = value
+        pair = (array, 1.0)
+
+        def f(x, d, K=array):
+            return x[0] * K[500] * pair[0][500]
+
+        return f
+
+    assert [_values(make(v))[0] for v in (1.0, 2.0, 1.0 + 1e-9)] == pytest.approx([0.7, 2.8, 0.7 * (1 + 2e-9)], rel=1e-15)
+
+
+def test_numpys_maximum_keeps_nan():
+    def larger(x, d):
+        return np.maximum(x[0], d) + np.floor(x[1])
+
+    assert _values(larger, data=1.0)[0] == 2.0
+    problem = slm.Problem()
+    problem.add_residuals(slm.residual(dim=1)(larger), problem.add_variables("x", [[1.0, 2.0]]), data=[np.nan], name="r")
+    assert np.isnan(slm.evaluate(problem).residuals["r"]).all()
+
+
+def test_one_function_added_from_several_threads():
+    def shared(x, d):
+        return x[0] * 3.25 + math.sin(x[1]) - d
+
+    with ThreadPoolExecutor(4) as pool:
+        values = list(pool.map(lambda _: _values(shared)[0], range(8)))
+    assert len(set(values)) == 1
+
+
+def test_messages_say_what_the_parameters_get():
+    @slm.residual(dim=1)
+    def swapped(camera, point, pixel):
+        return camera[5] - point[0] - pixel[0]
+
+    problem = slm.Problem()
+    camera, point = problem.add_variables("camera", np.ones((1, 6))), problem.add_variables("point", np.ones((1, 3)))
+    message = r"parameters get: camera 3 numbers \(operand\), point 6 numbers \(operand\), pixel 2 numbers \(data\)"
+    with pytest.raises(slm.ResidualFunctionError, match=message):
+        problem.add_residuals(swapped, point, camera, data=np.ones((1, 2)))
+    swapped.prepare("camera")(lambda camera: None)
+    with pytest.raises(slm.ResidualFunctionError, match=r"'<lambda>'.*returns nothing"):
+        problem.add_residuals(swapped, camera, point, data=np.ones((1, 2)))

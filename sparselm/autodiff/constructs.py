@@ -41,6 +41,7 @@ _REMEDIES = {
     "matmul": "write slm.math.matrix_vector(A, x) or slm.math.matrix_matrix(A, B) for tuples of rows",
     "unpack": "pass arguments one by one, or a tuple as one argument",
     "recursion": "write a loop of fixed length instead",
+    "conditional": "assign it to a name first, and put the name into the tuple",
     "starred": "write slices instead, as in first, rest = x[0], x[1:]",
     "del": "leave it out: a name that is not used costs nothing",
     "walrus": "assign on a line of its own",
@@ -80,6 +81,8 @@ _OPCODES = {
     "MATCH_SEQUENCE": ("match", "a match statement"),
 }
 
+JUMPS = {*dis.hasjrel, *dis.hasjabs}
+
 _COMPREHENSIONS = {
     "<listcomp>": ("list", "a list comprehension"),
     "<dictcomp>": ("dict", "a dictionary comprehension"),
@@ -114,7 +117,7 @@ def check_constructs(code: CodeType) -> None:
         if isinstance(instruction.argval, CodeType):
             kind, what = _COMPREHENSIONS.get(instruction.argval.co_name, ("closure", "an inner function or lambda"))
             raise refuse(code, line, what, kind)
-    open_lists: list[int | None] = []
+    open_lists: list[int] = []
     for k, (line, instruction) in enumerate(instructions):
         name = instruction.opname
         if _assigns_within([i.opname for _, i in instructions[k : k + 3]]):
@@ -127,11 +130,13 @@ def check_constructs(code: CodeType) -> None:
         if name == "BINARY_OP" and instruction.argrepr in ("@", "@="):
             raise refuse(code, line, "the matrix product @", "matmul")
         if name == "BUILD_LIST":
-            open_lists.append(line)
+            open_lists.append(k)
         elif open_lists and _makes_tuple(instruction):
-            open_lists.pop()
+            within = instructions[open_lists.pop() : k]
+            if any(i.opcode in JUMPS for _, i in within):
+                raise refuse(code, line, "a conditional inside a starred or long tuple", "conditional")
     if open_lists:
-        raise refuse(code, open_lists[0], "a list", "list")
+        raise refuse(code, instructions[open_lists[0]][0], "a list", "list")
 
 
 def _assigns_within(names: list[str]) -> bool:

@@ -11,6 +11,8 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from sparselm._jit import scalar
 
 
@@ -72,8 +74,8 @@ TWO_DERIVATIVES: dict[Any, tuple[Callable[..., float], Callable[..., float]]] = 
     math.atan2: (lambda y, x, v: x / (x * x + y * y), lambda y, x, v: -y / (x * x + y * y)),
     math.hypot: (lambda x, y, v: x / v, lambda x, y, v: y / v),
     math.copysign: (lambda x, y, v: math.copysign(1.0, x) * math.copysign(1.0, y), lambda x, y, v: 0.0),
-    # x − y·floor(x/y)
-    operator.mod: (lambda x, y, v: 1.0, lambda x, y, v: -float(math.floor(x / y))),
+    # v = x − y·⌊x/y⌋ with the whole number that v was made with, which x/y may miss by rounding
+    operator.mod: (lambda x, y, v: 1.0, lambda x, y, v: -np.rint((x - v) / y)),
 }
 
 

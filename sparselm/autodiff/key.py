@@ -17,7 +17,7 @@ import llvmlite
 import numba
 import numpy as np
 
-from sparselm.autodiff.references import Builtin, Constant, FunctionView, ModuleView, Reference
+from sparselm.autodiff.references import Builtin, FunctionView, ModuleView, Reference
 
 
 def function_key(*views: FunctionView | None) -> str:
@@ -45,7 +45,8 @@ def _add(digest: Any, reference: Reference, seen: dict[FunctionView, int]) -> No
             return
         seen[reference] = len(seen)
         _update(digest, _code(reference.code))
-        _update(digest, reference.function.__defaults__)
+        for default in reference.defaults:
+            _add(digest, default, seen)
         for name in sorted(reference.names):
             _update(digest, name)
             _add(digest, reference.names[name], seen)
@@ -57,14 +58,17 @@ def _add(digest: Any, reference: Reference, seen: dict[FunctionView, int]) -> No
     elif isinstance(reference, Builtin):
         _update(digest, ("builtin", reference.function.__name__))
     else:
-        _add_constant(digest, reference)
+        _add_constant(digest, reference.value)
 
 
-def _add_constant(digest: Any, constant: Constant) -> None:
-    value = constant.value
+def _add_constant(digest: Any, value: Any) -> None:
     if isinstance(value, np.ndarray):
         _update(digest, (value.dtype.str, value.shape))
-        digest.update(np.ascontiguousarray(value).tobytes())
+        digest.update(value.tobytes())
+    elif isinstance(value, tuple):
+        _update(digest, len(value))
+        for item in value:
+            _add_constant(digest, item)
     else:
         _update(digest, (type(value).__name__, value))
 

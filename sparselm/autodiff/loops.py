@@ -26,7 +26,9 @@ import hashlib
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -216,12 +218,14 @@ def find_loops(plan: LoopPlan, function: FunctionView, jacobian: FunctionView | 
     for part in (function_key(*views), text, source_stamp(__file__)):
         digest.update(part.encode())
     stem = "".join(c if c.isalnum() else "_" for c in plan.name) + "_" + digest.hexdigest()
-    if stem not in _known:
-        _known[stem] = Loops(plan, function, jacobian, stem, text)
-    return _known[stem]
+    with _lock:
+        if stem not in _known:
+            _known[stem] = Loops(plan, function, jacobian, stem, text)
+        return _known[stem]
 
 
 _known: dict[str, Loops] = {}
+_lock = threading.RLock()
 
 
 class Loops:
@@ -230,9 +234,9 @@ class Loops:
     def __init__(
         self, plan: LoopPlan, function: FunctionView, jacobian: FunctionView | None, stem: str, text: str
     ) -> None:
+        self.function = function
+        self.jacobian = jacobian
         self._plan = plan
-        self._function = function
-        self._jacobian = jacobian
         # numba names its cache files by the last word of the module's name, and looks the module up to load them.
         module = sys.modules.setdefault(f"sparselm.generated.{stem}", ModuleType(f"sparselm.generated.{stem}"))
         self._namespace = vars(module)
@@ -257,8 +261,11 @@ class Loops:
 
     def _fill(self) -> None:
         """Give the module the names that compiling it needs."""
-        if "function" in self._namespace:
-            return
+        with _lock:
+            if "function" not in self._namespace:
+                self._namespace.update(self._compiling_names())
+
+    def _compiling_names(self) -> dict[str, Any]:
         import numba
 
         from sparselm._jit import TASK, num_lanes
@@ -268,18 +275,18 @@ class Loops:
 
         assert functions and operators and sequences  # imported for what they teach numba
         memo: dict[FunctionView, Any] = {}
-        views = {"function": self._function, "jacobian": self._jacobian}
+        views = {"function": self.function, "jacobian": self.jacobian}
         views |= {f"prepare{k}": operand.prepare for k, operand in enumerate(self._plan.operands)}
-        self._namespace.update(
-            {name: compiled_function(view, memo) for name, view in views.items() if view is not None},
-            np=np, prange=numba.prange, TASK=TASK, num_lanes=num_lanes, scatter_columns=scatter_columns,
-            constant=jet.constant, variable=jet.variable, load_jet=jet.load_jet,
-            store_partials=jet.store_partials, plain_value=jet.plain_value,
-            guarded=packing.guarded, pack=packing.pack, unpack=packing.unpack, packed_width=packing.packed_width,
-            residual_row=packing.residual_row, store_jacobian=packing.store_jacobian,
-        )  # fmt: skip
-        for name in ("call_function", "call_jacobian") if self._plan.by_hand else ("call_function",):
-            self._namespace[name] = inlined(self._namespace[name])
+        users = {name: compiled_function(view, memo) for name, view in views.items() if view is not None}
+        calls = [f"call_{name}" for name in ("function", "jacobian") if name in users]
+        ours = {
+            "np": np, "prange": numba.prange, "TASK": TASK, "num_lanes": num_lanes, "scatter_columns": scatter_columns,
+            "constant": jet.constant, "variable": jet.variable, "load_jet": jet.load_jet,
+            "store_partials": jet.store_partials, "plain_value": jet.plain_value, "guarded": packing.guarded,
+            "pack": packing.pack, "unpack": packing.unpack, "packed_width": packing.packed_width,
+            "residual_row": packing.residual_row, "store_jacobian": packing.store_jacobian,
+        }  # fmt: skip
+        return ours | {name: inlined(self._namespace[name]) for name in calls} | users
 
 
 class _Cache(SourceTreeCache):
@@ -302,7 +309,9 @@ def _write_module(name: str, text: str) -> str:
         folder = _cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / name
-        if not path.exists():
+        if path.exists():
+            os.utime(path)  # the one used last is removed last
+        else:
             _remove_oldest(folder)
             # Under its name only once it is whole: another process may want it at the same time.
             with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".tmp", delete=False, encoding="utf-8") as file:
@@ -321,8 +330,13 @@ def _cache_folder() -> Path:
 
 
 def _remove_oldest(folder: Path) -> None:
-    modules = sorted(folder.glob("*.py"), key=lambda path: path.stat().st_mtime)
-    for path in modules[: max(0, len(modules) - MOST_MODULES)]:
-        for machine_code in (folder / "__pycache__").glob(f"{path.stem}.*"):
-            machine_code.unlink(missing_ok=True)
+    """Make room for one more module; machine code lies beside it, or where NUMBA_CACHE_DIR puts that of its folder."""
+    used = []
+    for path in folder.glob("*.py"):
+        with suppress(FileNotFoundError):  # another process removes as well
+            used.append((path.stat().st_mtime, path))
+    for _, path in sorted(used)[: max(0, len(used) - MOST_MODULES + 1)]:
+        for place in (folder / "__pycache__", *folder.parent.glob(f"{folder.name}_*")):
+            for machine_code in place.glob(f"{path.stem}.*"):
+                machine_code.unlink(missing_ok=True)
         path.unlink(missing_ok=True)

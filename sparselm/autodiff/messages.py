@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType
 
 from sparselm.autodiff.constructs import at_line, refuse
 from sparselm.autodiff.references import FunctionView, ModuleView, Reference
+from sparselm.errors import SparselmError
 
 # "… at FILE (LINE)", and 'File "FILE", line LINE' with a path that may be relative.
 _PLACE = re.compile(r'at (?P<at>[^()"\n]+) \((?P<at_line>\d+)\)|File "(?P<file>[^"]+)", line (?P<line>\d+)')
@@ -74,21 +75,24 @@ _PACKAGE = str(Path(__file__).resolve().parent.parent)
 
 
 @contextmanager
-def explained(views: Sequence[FunctionView]) -> Iterator[None]:
-    """Turn the compiler's errors about some functions into :class:`sparselm.errors.ResidualFunctionError`."""
-    from numba.core.errors import NumbaError
+def explained(view: FunctionView, note: str) -> Iterator[None]:
+    """Turn the compiler's errors about a function into :class:`sparselm.errors.ResidualFunctionError`.
 
+    ``note`` says what the function was given; it is added where the cause may be there.
+    """
     try:
         yield
-    except NumbaError as error:
-        raise _explain(str(error), views) from error
+    except SparselmError:
+        raise
+    except Exception as error:  # numba raises others than its own, too
+        raise _explain(str(error), view, note) from error
 
 
-def _explain(message: str, views: Sequence[FunctionView]) -> Exception:
+def _explain(message: str, view: FunctionView, note: str) -> Exception:
     from sparselm.autodiff.packing import RETURNS
 
-    codes = _codes(views)
-    code, line = views[0].code, views[0].code.co_firstlineno
+    codes = _codes(view)
+    code, line = view.code, view.code.co_firstlineno
     places = ((m["at"] or m["file"], int(m["at_line"] or m["line"])) for m in _PLACE.finditer(message))
     found = [
         (candidate, number)
@@ -100,7 +104,7 @@ def _explain(message: str, views: Sequence[FunctionView]) -> Exception:
         outside = [place for place in found if not place[0].co_filename.startswith(_PACKAGE)]
         code, line = (outside or found)[0]
     if RETURNS in message:
-        return at_line(views[0].code, None, message[message.index(RETURNS) :].splitlines()[0])
+        return at_line(view.code, None, message[message.index(RETURNS) :].splitlines()[0])
     what, remedy = _OTHERWISE
     for pattern, meaning, advice in _REASONS:
         match = re.search(pattern, message)
@@ -108,7 +112,7 @@ def _explain(message: str, views: Sequence[FunctionView]) -> Exception:
             words = {key: _plain(value) if key in "ab" else value for key, value in match.groupdict().items() if value}
             what, remedy = meaning.format(**words), advice
             break
-    return refuse(code, line, what, remedy)
+    return refuse(code, line, what, f"{remedy}; {note}")
 
 
 def _plain(text: str) -> str:
@@ -118,8 +122,8 @@ def _plain(text: str) -> str:
     return {"none": "None"}.get(text, text)
 
 
-def _codes(views: Sequence[FunctionView]) -> list[CodeType]:
-    """Code of some functions and of all they call, callers first."""
+def _codes(view: FunctionView) -> list[CodeType]:
+    """Code of a function and of all it calls, callers first."""
     found: list[CodeType] = []
 
     def visit(reference: Reference) -> None:
@@ -132,8 +136,7 @@ def _codes(views: Sequence[FunctionView]) -> list[CodeType]:
             for inner in reference.attributes.values():
                 visit(inner)
 
-    for view in views:
-        visit(view)
+    visit(view)
     return found
 
 

@@ -136,4 +136,9 @@ def _truth(context, builder, sig, args):
     return builder.fcmp_unordered("!=", a, ir.Constant(ir.DoubleType(), 0.0))
 
 
+def _not(context, builder, sig, args):
+    return builder.not_(_truth(context, builder, sig, args))
+
+
 register((bool, operator.truth), _boolean, _truth, 1)
+register((operator.not_,), _boolean, _not, 1)

@@ -108,8 +108,8 @@ def guarded(typingctx, function, arguments):
     An exception could not leave a parallel loop; a block that cannot be computed is NaN, and its step rejected.
     """
     sig = function.get_call_type(typingctx, tuple(arguments), {})
-    result = sig.return_type
-    _leaves(result)
+    leaves = _leaves(sig.return_type)
+    result = _without_integers(sig.return_type)
 
     def codegen(context, builder, signature, args):
         compiled = function.dispatcher.overloads[sig.args]
@@ -119,10 +119,21 @@ def guarded(typingctx, function, arguments):
             context.cast(builder, builder.extract_value(args[1], k), ty, expected)
             for k, (ty, expected) in enumerate(zip(arguments, sig.args, strict=True))
         ]
-        status, value = context.call_conv.call_function(builder, callee, result, sig.args, values)
-        return builder.select(status.is_error, _not_a_number(context, result), value)
+        status, value = context.call_conv.call_function(builder, callee, sig.return_type, sig.args, values)
+        safe = ir.Constant(context.get_value_type(result), ir.Undefined)
+        for path, ty in leaves:
+            number = context.cast(builder, _take(builder, value, path), ty, _without_integers(ty))
+            safe = builder.insert_value(safe, number, path) if path else number
+        return builder.select(status.is_error, _not_a_number(context, result), safe)
 
     return result(function, arguments), codegen
+
+
+def _without_integers(ty):
+    """The type with all plain numbers as float64: integers have no NaN."""
+    if isinstance(ty, types.BaseTuple):
+        return _tuple_of(_without_integers(item) for item in ty)
+    return ty if isinstance(ty, Jet) else types.float64
 
 
 def _not_a_number(context, ty):
@@ -132,7 +143,7 @@ def _not_a_number(context, ty):
         return ir.Constant(llvm, [_not_a_number(context, item) for item in ty])
     if isinstance(ty, Jet):
         return ir.Constant(llvm, [ir.Constant(item, float("nan")) for item in llvm.elements])
-    return ir.Constant(llvm, float("nan") if isinstance(ty, types.Float) else 0)
+    return ir.Constant(llvm, float("nan"))
 
 
 @intrinsic(prefer_literal=True)

@@ -20,7 +20,8 @@ def compiled_function(view: FunctionView, memo: dict[FunctionView, Any] | None =
         namespace: dict[str, Any] = {"__name__": __name__, "__builtins__": __builtins__}
         values = {name: _value(reference, memo) for name, reference in view.names.items()}
         closure = tuple(CellType(values.pop(name, None)) for name in view.code.co_freevars)
-        copy = FunctionType(view.code, namespace | values, function.__name__, function.__defaults__, closure or None)
+        defaults = tuple(_value(reference, memo) for reference in view.defaults)
+        copy = FunctionType(view.code, namespace | values, function.__name__, defaults or None, closure or None)
         memo[view] = inlined(copy)
     return memo[view]
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import sparselm.math as ours
+from sparselm.autodiff.assignment import check_assignment
 from sparselm.autodiff.constructs import BUILTINS, check_constants, check_constructs, numbered, refuse
 
 # Functions of math that compile as they stand; the others of math have a stand-in in sparselm.math, or none.
@@ -22,7 +23,13 @@ MATH = frozenset(
         "log10", "pow", "radians", "sin", "sinh", "sqrt", "tan", "tanh", "trunc",
     }
 )  # fmt: skip
-STAND_INS = {"cbrt", "clip", "dist", "exp2", "fmod", "hypot", "log", "prod", "sign", "square"}
+STAND_INS = {"cbrt", "dist", "exp2", "fmod", "hypot", "log", "prod"}
+
+# What NumPy means otherwise than math or Python, or has alone.
+_NUMPY_STAND_INS = {
+    "maximum": "maximum", "minimum": "minimum", "floor": "floor_float", "ceil": "ceil_float", "trunc": "trunc_float",
+    "clip": "clip", "sign": "sign", "square": "square",
+}  # fmt: skip
 
 # NumPy's names for what math or Python calls otherwise; the same name elsewhere.
 _NUMPY = {
@@ -30,7 +37,8 @@ _NUMPY = {
     "arctanh": "atanh", "power": "pow", "deg2rad": "radians", "rad2deg": "degrees", "absolute": "fabs", "abs": "fabs",
 }  # fmt: skip
 
-Number = float | int | bool
+# Bytes of an array that numba builds into machine code; it would read a larger one where it lies.
+_LARGEST_ARRAY = 10**6
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,7 @@ class FunctionView:
 
     function: FunctionType
     names: dict[str, Reference]
+    defaults: tuple[Reference, ...] = ()
 
     @property
     def code(self) -> CodeType:
@@ -106,9 +115,9 @@ class _Resolver:
             value = self._cell(function, line, name, free[name]) if name in free else self._global(function, line, name)
             self._add(function, line, names, name, path, value)
         check_constants(function.__code__)
-        view = FunctionView(function, names)
-        for default in function.__defaults__ or ():
-            self._reference(function, None, "a default value", default)
+        check_assignment(function.__code__)
+        defaults = [self._reference(function, None, "a default value", value) for value in function.__defaults__ or ()]
+        view = FunctionView(function, names, tuple(defaults))
         self._open.pop()
         self._known[function] = view
         return view
@@ -174,10 +183,10 @@ class _Resolver:
         value = getattr(np, name, None)
         if isinstance(value, float):
             return Constant(value)
-        if name in ("minimum", "maximum"):
-            return Builtin(min if name == "minimum" else max)
         meant = _NUMPY.get(name, name)
-        if meant in MATH or meant in STAND_INS:
+        if hasattr(np, name) and name in _NUMPY_STAND_INS:
+            return self.function(getattr(ours, _NUMPY_STAND_INS[name]))
+        if hasattr(np, name) and (meant in MATH or meant in STAND_INS):
             return self._math(function, line, module, meant)
         raise refuse(
             function.__code__, line, f"{module}.{name}",
@@ -209,9 +218,17 @@ class _Resolver:
         if isinstance(value, np.generic) and value.dtype.kind in "biuf":
             return value.item()
         if isinstance(value, tuple):
-            return tuple(self._constant(function, line, name, item) for item in value)
+            items = tuple(self._constant(function, line, name, item) for item in value)
+            # Of one kind, so that a loop may run over them.
+            mixed = {type(item) for item in items} == {int, float}
+            return tuple(map(float, items)) if mixed else items
         if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-            return value
+            if value.nbytes > _LARGEST_ARRAY:
+                remedy = "constants are built into the machine code; pass a large array as data, a row for each block"
+                raise refuse(function.__code__, line, f"{name} (an array of {value.nbytes} bytes)", remedy)
+            kept = value.astype(np.float64 if value.dtype.kind == "f" else value.dtype.newbyteorder("="))  # a copy
+            kept.flags.writeable = False
+            return np.ascontiguousarray(kept)
         kind = type(value).__name__
         if isinstance(value, (list, set)):
             remedy = "make it a tuple of numbers"

@@ -17,11 +17,28 @@ from sparselm.autodiff.jet import PLAIN, Jet, union
 
 def _uniform(ty):
     """The tuple type that a tuple with jets widens to, all of its entries alike; None for any other type."""
-    if not isinstance(ty, types.Tuple) or not any(isinstance(entry, Jet) for entry in ty):
+    if not isinstance(ty, types.Tuple) or not _has_jet(ty):
         return None
-    if not all(isinstance(entry, (Jet, *PLAIN)) for entry in ty):
+    entry = _join(tuple(ty))
+    return None if entry is None else types.UniTuple(entry, len(ty))
+
+
+def _has_jet(ty):
+    return any(map(_has_jet, ty)) if isinstance(ty, types.BaseTuple) else isinstance(ty, Jet)
+
+
+def _join(kinds):
+    """The type that numbers, or tuples of the same lengths, all widen to; None where there is none."""
+    if all(isinstance(ty, types.BaseTuple) for ty in kinds):
+        if len({len(ty) for ty in kinds}) != 1:
+            return None
+        columns = [_join(column) for column in zip(*kinds, strict=True)]
+        return None if None in columns else types.BaseTuple.from_types(tuple(columns))
+    if not all(isinstance(ty, (Jet, *PLAIN)) for ty in kinds):
         return None
-    return types.UniTuple(union(*ty), len(ty))
+    if any(isinstance(ty, Jet) for ty in kinds):
+        return union(*kinds)
+    return kinds[0] if len(set(kinds)) == 1 else types.float64
 
 
 # Each template answers with a signature for the widened tuple; numba then casts the argument, and has the rest.

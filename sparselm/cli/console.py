@@ -45,10 +45,10 @@ class Console:
     def listening(self) -> Iterator[None]:
         """Show the package's log, and Python's warnings in our own form, during the body."""
         logger = logging.getLogger("sparselm")
-        handler = LogLines(sys.stdout)
+        handler = logging.NullHandler() if self.quiet else LogLines(sys.stdout)
         level = logger.level
+        logger.addHandler(handler)
         if not self.quiet:
-            logger.addHandler(handler)
             logger.setLevel(min(level, logging.INFO) if level else logging.INFO)
         try:
             with warnings.catch_warnings():

@@ -76,13 +76,13 @@ def residual(*bare: Any, dim: int = 0) -> Callable[[Callable[..., Any]], Residua
     """
     if bare:
         raise ProblemError("@slm.residual needs the number of rows that the function returns: @slm.residual(dim=2)")
-    if not (isinstance(dim, int) and dim >= 1):
+    if isinstance(dim, bool) or not (isinstance(dim, (int, np.integer)) and dim >= 1):
         raise ProblemError(f"@slm.residual(dim={dim!r}): expected a whole number, at least 1, as in @slm.residual(dim=2)")
 
     def decorate(function: Callable[..., Any]) -> ResidualFunction:
         if not inspect.isfunction(function):
             raise ProblemError(f"@slm.residual decorates a Python function, got {function!r}")
-        return ResidualFunction(function, dim)
+        return ResidualFunction(function, int(dim))
 
     return decorate
 
@@ -210,10 +210,8 @@ class ResidualFunction(UnboundResidual):
         for bound in self._bound:
             if bound.loops is loops and bound.manifolds == present_manifolds:
                 return bound
-        views = [view for view in (function, jacobian, *(o.prepare for o in operands)) if view is not None]
         bound = AutodiffResidual(self, manifolds, present_manifolds, data_shapes, plan, loops)
-        with explained(views):
-            bound.compile()
+        bound.compile()
         self._bound.append(bound)
         return bound
 
@@ -230,7 +228,7 @@ class ResidualFunction(UnboundResidual):
                 f"residual function {self.name}{inspect.signature(self.function)}: {len(manifolds)} operands and {num_data} "
                 f"data arrays were given for {len(required)} parameters"
                 + (f" and {len(optional)} optional ones" if optional else "")
-                + "; each parameter is an operand or, after those, a data array"
+                + "; each parameter is an operand or, after those, a data array, of which several are given as data=(a, b)"
             )
         given = dict(zip([p.name for p in [*required[:num_operands], *optional]], manifolds, strict=False))
         data = {p.name: f"row{k}" for k, p in enumerate(required[num_operands:])}
@@ -242,8 +240,8 @@ class ResidualFunction(UnboundResidual):
             if p.default is inspect.Parameter.empty or p.default is None
         ]
         for name in self._prepare:
-            if name in data:
-                raise ProblemError(f"residual function {self.name!r}: {name!r} is data; only operands are prepared")
+            if name in data or name not in [*given, *(p.name for p in optional)]:
+                raise ProblemError(f"residual function {self.name!r}: {name!r} is no operand; only operands are prepared")
         return tuple(arguments), present
 
 
@@ -282,10 +280,11 @@ class AutodiffResidual(AbstractResidual):
         for k, (plan, manifold) in enumerate(zip(self._plan.operands, self._manifolds, strict=True)):
             width = plan.num_stored
             if plan.prepare is not None:
-                nothing = np.zeros((1, manifold.ambient_dim)), np.zeros((1, width))
-                width += self.loops.prepared_width[k](*nothing)
-                self.prepare(k, np.zeros((0, manifold.ambient_dim)), np.zeros((0, width)), derivatives=True)
-                self.prepare(k, np.zeros((0, manifold.ambient_dim)), np.zeros((0, width)), derivatives=False)
+                with explained(plan.prepare, f"it gets the {manifold.ambient_dim} numbers of one row"):
+                    nothing = np.zeros((1, manifold.ambient_dim)), np.zeros((1, width))
+                    width += self.loops.prepared_width[k](*nothing)
+                    self.prepare(k, np.zeros((0, manifold.ambient_dim)), np.zeros((0, width)), derivatives=True)
+                    self.prepare(k, np.zeros((0, manifold.ambient_dim)), np.zeros((0, width)), derivatives=False)
             widths.append(width)
         self._widths = tuple(widths)
         blocks = [
@@ -295,8 +294,23 @@ class AutodiffResidual(AbstractResidual):
         data = [np.zeros((0, *shape)) for shape in self._data_shapes]
         r, J = np.zeros((0, self.dim)), np.zeros((0, self.dim, self._plan.width))
         columns = np.arange(self._plan.width, dtype=np.int32)
-        self.evaluate(blocks, data, r)
-        self._run(self.loops.linearize_by_hand or self.loops.linearize, blocks, data, columns, r, J)
+        with explained(self.loops.function, self._given_numbers()):
+            self.evaluate(blocks, data, r)
+            self._run(self.loops.linearize, blocks, data, columns, r, J)
+        if self.loops.jacobian is not None:
+            with explained(self.loops.jacobian, self._given_numbers()):
+                self._run(self.loops.linearize_by_hand, blocks, data, columns, r, J)
+
+    def _given_numbers(self) -> str:
+        """What each parameter of the function gets, for messages."""
+        what = {"None": "nothing"}
+        for k, (plan, manifold) in enumerate(zip(self._plan.operands, self._manifolds, strict=True)):
+            prepared = "what prepare returns" if plan.prepare is not None else _count(manifold.ambient_dim, "operand")
+            what[f"block{k}"] = prepared
+        for k, shape in enumerate(self._data_shapes):
+            what[f"row{k}"] = " × ".join(map(str, shape)) + " numbers (data)" if shape else "a number (data)"
+        pairs = (argument.split("=") for argument in self._plan.arguments)
+        return "parameters get: " + ", ".join(f"{name} {what[value]}" for name, value in pairs)
 
     def prepare(self, operand: int, values: Array, out: Array, *, derivatives: bool) -> None:
         plan = self._plan.operands[operand]
@@ -370,6 +384,10 @@ class AutodiffResidual(AbstractResidual):
 
     def __repr__(self) -> str:
         return repr(self.source)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} number{'s' * (number != 1)} ({what})"
 
 
 def _tuples(x: Any) -> Any:

@@ -66,6 +66,9 @@ CASES = [
     (u.no_derivative, "math.comb", "no derivative"),
     (u.bits, "x[0] & 1", "arithmetic"),
     (u.error_in_helper, "return v.T", "without attributes"),
+    (u.may_be_undefined, "return y", "on every way"),
+    (u.starred_conditional, "(*x[:2]", "to a name first"),
+    (u.large_array, "LARGE[7]", "as data"),
     (u.wrong_call_of_helper, "bad_helper(x[0], x[1])", "as many as it has parameters"),
 ]
 

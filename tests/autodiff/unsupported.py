@@ -10,6 +10,7 @@ import numpy as np
 SETTINGS = {"a": 1.0}
 WEIGHTS = [1.0, 2.0]
 counter = 0
+LARGE = np.ones(200_000)
 
 
 class Camera:
@@ -286,6 +287,21 @@ def bits(x, d):
 
 def error_in_helper(x, d):
     return bad_helper(x[0])
+
+
+def may_be_undefined(x, d):
+    if x[0] > 0:
+        y = x[0]
+    return y
+
+
+def starred_conditional(x, d):
+    y = (*x[:2], x[2] if x[0] > 0 else x[1])
+    return y[2]
+
+
+def large_array(x, d):
+    return x[0] * LARGE[7]
 
 
 def wrong_call_of_helper(x, d):
