@@ -62,7 +62,7 @@ class More(AbstractDamping):
         Δ of the first step, which is cut to ‖D δ‖ at once where that is shorter. By default 100 ‖D⁻¹ Jᵀr‖: MINPACK
         takes 100 ‖D x‖, which has no meaning for a pose.
     min_radius
-        The solve ends below it.
+        The solve ends below it, or where the radius is not finite after a step.
     min_gain_ratio
         Steps are accepted from it on.
 
@@ -138,7 +138,8 @@ class More(AbstractDamping):
         return state.radius
 
     def exhausted(self, state: MoreState) -> bool:
-        return not state.radius >= self.min_radius
+        # Halves of infinity are infinite: no failure would ever shrink such a radius.
+        return not self.min_radius <= state.radius < math.inf
 
 
 class _Search:
@@ -207,6 +208,8 @@ class _Search:
         s, self.lambda_ = self._state, lambda_
         np.multiply(s.scale, s.scale, out=s.damping)
         np.multiply(s.damping, lambda_, out=s.damping)
+        if not np.isfinite(s.damping).all():  # it would hold what is free, and a step of length 0 looks converged
+            return Failure("the damping overflows: columns of J are too long to be squared")
         factor = self._model.factorize(s.damping)
         np.isinf(s.damping, out=s.held)
         if isinstance(factor, Failure):

@@ -112,6 +112,8 @@ class DenseSystem(AbstractSystem):
 def _qr(matrix: Array) -> tuple[Array, Array]:
     """Packed QR factors, on one thread where more would not pay."""
     m, n = matrix.shape
+    if n == 0:  # LAPACK's wrapper refuses it
+        return matrix, np.zeros(0)
     lwork = max(1, int(dgeqrf_lwork(m, n)[0]))
     with serial_blas() if m * n >= SMALL_MATRIX and m * n * n <= SERIAL_FLOPS else nullcontext():
         packed, tau, _, _ = dgeqrf(matrix, lwork=lwork)

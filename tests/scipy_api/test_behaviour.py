@@ -354,3 +354,18 @@ def test_the_start_is_not_changed_and_functions_get_copies():
     result = slm.least_squares(spoil, start)
     assert start.tolist() == START
     np.testing.assert_allclose(result.x, 1.0)
+
+
+# -- numbers near the ends of their range ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["trf", "dogbox", "lm"])
+@pytest.mark.parametrize("unit", [1e-150, 1e-140, 1e-100])
+def test_a_jacobian_whose_square_overflows_ends_the_run(method, unit):
+    """The first difference step, 1.5e-8, is so long that J means nothing."""
+    with np.errstate(all="ignore"):
+        result = slm.least_squares(
+            lambda x: rosenbrock(x / unit), [-1.2 * unit, unit], method=method, max_nfev=1000
+        )
+    assert result.status == 0 and not result.success
+    assert "No step reduces the cost" in result.message
