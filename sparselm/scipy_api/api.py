@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +37,12 @@ MAX_NFEV_PER_VARIABLE = 400
 # The first radius in units of ‖D x0‖, as SciPy and as MINPACK have it. Which of them serves a run better is luck: of NIST's
 # runs 54 and 53 end well, of those of Moré, Garbow and Hillstrom 43 and 44 (of 57).
 RADIUS_FACTORS: dict[Method, float] = {"trf": 1.0, "dogbox": 1.0, "lm": 100.0}
+
+# The least radius in units of the first one, where that is below 1.
+MIN_RADIUS = 1e-32
+
+SMALLEST = math.ulp(0.0)
+MIN_SCALE_RATIO = 1e-100
 
 # Variables of a sparse problem from which factorisations are counted: bundle adjustment of 49 cameras takes Moré's strategy
 # 65 of them, many in vain since the gauge is free, and Nielsen's 14, to a lower cost.
@@ -177,6 +184,8 @@ def least_squares(
             settle=isinstance(J, np.ndarray),
         )
         status = recorder.finish(levenberg_marquardt(model, _damping(model, method), stopping, recorder))
+        if method == "lm" and not len(x):
+            status = -1  # as MINPACK answers
     return _result(model, recorder, status, njev_known=method != "lm" or callable(jac), verbose=verbose)
 
 
@@ -189,9 +198,11 @@ def _system(J: Any, tr_solver: Any, lsmr_options: dict[str, Any]) -> AbstractSys
 def _damping_scale(scale: Any, J: Any) -> Array | None:
     """What damping takes in place of diag JᵀJ: c / x_scale², as large as that where it is largest; None for itself."""
     if isinstance(scale, np.ndarray):
-        inverse: Array = scale**-2.0
-        size = float((squared_column_norms(J) / inverse).max(initial=0.0))
-        return inverse * (size or 1.0)
+        # Only ratios count, and those beyond 10¹⁰⁰ hold a variable as well; squares must neither overflow nor vanish.
+        relative = np.maximum(scale / scale.max(initial=MIN_SCALE_RATIO), MIN_SCALE_RATIO)
+        size = float((np.sqrt(squared_column_norms(J)) * relative).max(initial=0.0)) or 1.0
+        squared: Array = (size / relative) ** 2.0
+        return squared
     return np.ones(J.shape[1]) if isinstance(J, LinearOperator) else None
 
 
@@ -202,8 +213,10 @@ def _damping(model: VectorModel, method: Method) -> AbstractDamping:
         return Nielsen(scale_offset=0.0)
     lengths = np.sqrt(model.diagonal)
     lengths[lengths == 0.0] = 1.0
-    radius = float(np.linalg.norm(lengths * model.x)) or float(np.linalg.norm(lengths))
-    return More(initial_radius=RADIUS_FACTORS[method] * radius)
+    with np.errstate(over="ignore", invalid="ignore"):
+        radius = float(np.linalg.norm(lengths * model.x)) or float(np.linalg.norm(lengths)) or 1.0
+    radius = RADIUS_FACTORS[method] * radius if math.isfinite(radius) else math.inf
+    return More(initial_radius=radius, min_radius=max(MIN_RADIUS * min(1.0, radius), SMALLEST))
 
 
 def _result(model: VectorModel, recorder: Recorder, status: int, *, njev_known: bool, verbose: int) -> OptimizeResult:

@@ -228,6 +228,7 @@ class VectorModel:
         norm = math.sqrt(half_square(self._corrected) * 2.0)
         lengths = norm * np.sqrt(self._columns)
         cosines = np.divide(np.abs(self._gradient), lengths, out=np.zeros_like(lengths), where=lengths > 0.0)
+        cosines[~np.isfinite(lengths)] = 1.0  # not known: the square of a column overflows
         return float(cosines.max(initial=0.0))
 
     def point_norm(self) -> float:

@@ -360,7 +360,7 @@ def test_the_start_is_not_changed_and_functions_get_copies():
 
 
 @pytest.mark.parametrize("method", ["trf", "dogbox", "lm"])
-@pytest.mark.parametrize("unit", [1e-150, 1e-140, 1e-100])
+@pytest.mark.parametrize("unit", [1e-155, 1e-150, 1e-140, 1e-100])
 def test_a_jacobian_whose_square_overflows_ends_the_run(method, unit):
     """The first difference step, 1.5e-8, is so long that J means nothing."""
     with np.errstate(all="ignore"):
@@ -369,3 +369,31 @@ def test_a_jacobian_whose_square_overflows_ends_the_run(method, unit):
         )
     assert result.status == 0 and not result.success
     assert "No step reduces the cost" in result.message
+
+
+@pytest.mark.parametrize("unit", [1e-160, 1e-100, 1e-34, 1e34, 1e150])
+def test_residuals_may_be_tiny_or_huge(unit):
+    usual = slm.least_squares(lambda x: unit * rosenbrock(x), START)
+    assert usual.success
+    result = slm.least_squares(lambda x: unit * rosenbrock(x), START, gtol=None)
+    assert result.success
+    np.testing.assert_allclose(result.x, [1.0, 1.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-155, 1e160, 1e200, 1e300, [1e-200, 1e200], [1.0, 1e200]])
+def test_scales_may_be_tiny_or_huge(scale):
+    result = slm.least_squares(rosenbrock, START, x_scale=scale)
+    assert result.success
+    np.testing.assert_allclose(result.x, [1.0, 1.0], rtol=1e-6)
+    if np.ndim(scale) == 0:
+        assert result.nfev == slm.least_squares(rosenbrock, START, x_scale=1.0).nfev
+
+
+@pytest.mark.parametrize("x_scale", [None, "jac", 2.0])
+@pytest.mark.parametrize("method", ["trf", "dogbox", "lm"])
+def test_no_variables(method, x_scale):
+    ours = slm.least_squares(lambda x: np.ones(3), [], method=method, x_scale=x_scale)
+    theirs = scipy.optimize.least_squares(lambda x: np.ones(3), [], method=method)
+    assert (ours.status, ours.message, ours.success) == (theirs.status, theirs.message, theirs.success)
+    assert ours.x.shape == (0,) and ours.cost == 1.5
+    assert slm.least_squares(lambda x: np.ones(3), [], gtol=None).x.shape == (0,)
