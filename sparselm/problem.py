@@ -91,7 +91,8 @@ class ResidualGroup:
             if len(operand.index) != self.num_blocks:
                 raise ProblemError(
                     f"residual group {self.name!r}: operand {position} selects {len(operand.index)} rows, operand 0 "
-                    f"{self.num_blocks}; each must select one row per block"
+                    f"{self.num_blocks}; each must select one row per block, as in "
+                    f"{operand.variables.name}[index]"
                 )
 
     def set_data(self, data: Any) -> None:
@@ -270,7 +271,10 @@ class Problem:
             raise ProblemError("a residual group needs an operand, such as cameras[camera_index]")
         for selection in selections:
             if not isinstance(selection, Selection):
-                raise ProblemError(f"an operand must be variables or variables[index], got {type(selection).__name__}")
+                kind = type(selection).__name__
+                raise ProblemError(
+                    f"an operand must be variables or variables[index], got {kind}; measurements go into data="
+                )
             if not any(selection.variables is known for known in self.variables):
                 raise ProblemError(f"variables {selection.variables.name!r} belong to another problem")
         rows = data if isinstance(data, tuple) else () if data is None else (data,)
