@@ -157,14 +157,14 @@ def least_squares(
     if method == "lm" and callback is not None:
         warnings.warn("Callback function specified, but not supported with `lm` method.", stacklevel=2)
         callback = None
-    call = _Call(fun, tuple(args), dict(kwargs or {}))
+    call = _Residuals(fun, tuple(args), dict(kwargs or {}))
     with _map_like(workers) as mapping:
         function = VectorFunction(call)
         f = function.residuals(x)
         options.check_residuals(f, x, method)
         scalar_loss = options.check_loss(loss, f_scale, f.astype(np.float64))
         if callable(jac):
-            given = _Call(jac, call.args, call.kwargs)
+            given = _Jacobian(jac, call.args, call.kwargs)
             function.derive_by(lambda x, f: given(x))
         else:
             sparsity = options.check_sparsity(jac_sparsity, (len(f), len(x)), method, tr_solver)
@@ -248,15 +248,33 @@ def _result(model: VectorModel, recorder: Recorder, status: int, *, njev_known: 
 
 
 @dataclass(frozen=True)
-class _Call:
-    """A function with its further arguments; at the top of a module, so that it can be sent to other processes."""
+class _Residuals:
+    """f with its further arguments; at the top of a module, so that it can be sent to other processes.
+
+    The result is a copy: ``fun`` may write into the same array each time, and two of them are compared.
+    """
 
     function: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
     def __call__(self, x: Any) -> Any:
-        return self.function(x, *self.args, **self.kwargs)
+        return np.array(self.function(x, *self.args, **self.kwargs))
+
+
+@dataclass(frozen=True)
+class _Jacobian:
+    """J with its further arguments; a copy, but of an operator."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def __call__(self, x: Any) -> Any:
+        J = self.function(x, *self.args, **self.kwargs)
+        if isinstance(J, LinearOperator):
+            return J
+        return J.copy() if sp.issparse(J) else np.array(J)
 
 
 @contextmanager

@@ -397,3 +397,58 @@ def test_no_variables(method, x_scale):
     assert (ours.status, ours.message, ours.success) == (theirs.status, theirs.message, theirs.success)
     assert ours.x.shape == (0,) and ours.cost == 1.5
     assert slm.least_squares(lambda x: np.ones(3), [], gtol=None).x.shape == (0,)
+
+
+# -- arrays that are used again ----------------------------------------------------------------------------------------
+
+
+class Reusing:
+    """A function that writes into the same array at each call."""
+
+    def __init__(self, function, dtype=float):
+        self.function, self.buffer = function, np.zeros(2, dtype=dtype)
+
+    def __call__(self, x):
+        self.buffer[:] = self.function(x)
+        return self.buffer
+
+
+def listed(function, points):
+    """All values before any is looked at, unlike map."""
+    return [function(point) for point in points]
+
+
+@pytest.mark.parametrize("workers", [None, listed])
+@pytest.mark.parametrize("sparsity", [None, np.array([[1, 1], [1, 0]])])
+@pytest.mark.parametrize("jac", ["2-point", "3-point", "cs"])
+def test_fun_may_return_one_buffer(jac, sparsity, workers):
+    fun = Reusing(rosenbrock, complex if jac == "cs" else float)
+    wrapped = fun if jac != "cs" else lambda x: fun(x) if np.iscomplexobj(x) else fun(x).real
+    ours = slm.least_squares(wrapped, START, jac, jac_sparsity=sparsity, workers=workers)
+    plain = slm.least_squares(rosenbrock, START, jac, jac_sparsity=sparsity)
+    assert ours.success and (ours.nfev, ours.njev) == (plain.nfev, plain.njev)
+    np.testing.assert_array_equal(ours.x, plain.x)
+    assert ours.fun is not fun.buffer
+
+
+@pytest.mark.parametrize("store", [np.array, sp.csr_array])
+def test_fun_and_jac_may_share_a_buffer(store):
+    """J is written at each evaluation of f, also at those that are rejected."""
+    J = store(np.ones((2, 2)))
+    entries = J.data if sp.issparse(J) else J.ravel()
+
+    def write(x):
+        entries[:] = rosenbrock_jacobian(x).ravel()
+
+    def fun(x):
+        write(x)
+        return rosenbrock(x)
+
+    def jac(x):
+        write(x)
+        return J
+
+    ours = slm.least_squares(fun, START, jac)
+    plain = slm.least_squares(rosenbrock, START, lambda x: store(rosenbrock_jacobian(x)))
+    assert ours.nfev == plain.nfev
+    np.testing.assert_allclose(ours.x, plain.x, rtol=1e-12)
