@@ -257,3 +257,8 @@ def test_a_pattern_that_is_changed_in_place_is_seen(sparse_backend):
         system.step(None, found)
         dense = J.toarray()
         np.testing.assert_allclose(found, -np.linalg.solve(dense.T @ dense + np.diag(damping), dense.T @ r))
+
+
+def test_a_negative_offset_of_scales_is_refused():
+    with pytest.raises(slm.SolverError, match="scale_offset"):
+        slm.Nielsen(scale_offset=-1.0)
