@@ -106,19 +106,19 @@ class OperandPlan:
     def num_stored(self) -> int:
         return int(self.stored.sum())
 
-    def block(self, k: int, first: int | None) -> str:
-        """The tuple of operand k at row ``i{k}``: jets whose components count from ``first``, without any for None."""
+    def block(self, first: int | None, values: str, row: str, table: str) -> str:
+        """The tuple of a row of ``values``: jets whose components count from ``first``, without any for None."""
         entries, column = [], 0
-        for a, row in enumerate(self.pattern):
-            value = f"values{k}[i{k}, {a}]"
-            components = np.flatnonzero(row)
+        for a, pattern in enumerate(self.pattern):
+            value = f"{values}[{row}, {a}]"
+            components = np.flatnonzero(pattern)
             if first is None or not len(components):
                 entries.append(f"constant({value})")
             elif not self.stored[a].any():
                 entries.append(f"variable({value}, {first + int(components[0])})")
             else:
                 listed = ",".join(str(first + int(c)) for c in components)
-                entries.append(f'load_jet({value}, "{listed}", table{k}, i{k}, {column})')
+                entries.append(f'load_jet({value}, "{listed}", {table}, {row}, {column})')
                 column += len(components)
         return f"({', '.join(entries)},)"
 
@@ -173,11 +173,12 @@ class LoopPlan:
     def _body(self, *, jets: bool, lines: list[str]) -> str:
         body = ["out = J[b] if all_free else local"] if lines else []
         for k, operand in enumerate(self.operands):
+            place = f"values{k}", f"i{k}", f"table{k}"
             body.append(f"i{k} = index{k}[b]")
             if operand.prepare is None:
-                body.append(f"block{k} = {operand.block(k, operand.first if jets else None)}")
+                body.append(f"block{k} = {operand.block(operand.first if jets else None, *place)}")
             else:  # the block is only there for its type
-                body.append(f"raw{k} = {operand.block(k, 0 if jets else None)}")
+                body.append(f"raw{k} = {operand.block(0 if jets else None, *place)}")
                 body.append(f"block{k} = unpack(prepare{k}, raw{k}, table{k}, i{k}, {operand.num_stored}, {operand.first})")
         body += [f"row{k} = {_data_row(k, shape)}" for k, shape in enumerate(self.data_shapes)]
         body.append(f"row = residual_row(guarded(call_function, ({', '.join(self._parameters)},)), {self.dim})")
@@ -188,8 +189,7 @@ class LoopPlan:
         return "\n".join(" " * 12 + line for line in body)
 
     def _rows(self, k: int, operand: OperandPlan) -> str:
-        jets, plain = (operand.block(k, first).replace(f"{k}[i{k}", "0[i0") for first in (0, None))
-        jets = jets.replace(f"table{k}, i{k}", "out, i0")
+        jets, plain = (operand.block(first, "values0", "i0", "out") for first in (0, None))
         function, offset = f"prepare{k}", operand.num_stored
         rows = [(f"prepare_jets{k}", jets), (f"prepare_values{k}", plain)]
         text = "".join(_ROWS.format(name=n, block=block, function=function, offset=offset) for n, block in rows)
