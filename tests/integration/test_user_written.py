@@ -7,6 +7,7 @@ import pytest
 
 import problems
 import sparselm as slm
+from problems.user_written import snavely, snavely_prepared
 from sparselm import datasets
 from sparselm.io.bal import BundleAdjustmentData
 from sparselm.io.pose_graph import PoseGraph
@@ -15,30 +16,6 @@ PATIENT = {"max_iterations": 300, "function_tolerance": 1e-12}
 
 
 # -- bundle adjustment --------------------------------------------------------------------------------------------------
-
-
-@slm.residual(dim=2)
-def snavely(camera, point, pixel):
-    """BAL's camera [angle-axis, translation, f, k₁, k₂], camera from world, looking along −z; pixels."""
-    x, y, z = slm.math.add(slm.math.rotate_angle_axis(camera[:3], point), camera[3:6])
-    u, v = -x / z, -y / z
-    f, k1, k2 = camera[6:]
-    s = u * u + v * v
-    factor = f * (1.0 + s * (k1 + s * k2))
-    return factor * u - pixel[0], factor * v - pixel[1]
-
-
-@slm.residual(dim=2)
-def snavely_prepared(camera, point, pixel):
-    R, t, f, k1, k2 = camera
-    x, y, z = slm.math.add(slm.math.matrix_vector(R, point), t)
-    u, v = slm.math.distort_radial((-x / z, -y / z), k1, k2)
-    return f * u - pixel[0], f * v - pixel[1]
-
-
-@snavely_prepared.prepare("camera")
-def rotation(camera):
-    return slm.math.angle_axis_matrix(camera[:3]), camera[3:6], camera[6], camera[7], camera[8]
 
 
 @slm.residual(dim=2)
