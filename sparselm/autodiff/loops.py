@@ -76,6 +76,12 @@ def {name}(values0, out):
             pack(guarded({function}, (block0,)), out, i0, {offset})
 """
 
+_WIDTH = """
+def {name}(values0, out):
+    i0 = 0
+    return packed_width(guarded({function}, ({block},)))
+"""
+
 
 @dataclass(frozen=True)
 class OperandPlan:
@@ -193,8 +199,7 @@ class LoopPlan:
         function, offset = f"prepare{k}", operand.num_stored
         rows = [(f"prepare_jets{k}", jets), (f"prepare_values{k}", plain)]
         text = "".join(_ROWS.format(name=n, block=block, function=function, offset=offset) for n, block in rows)
-        width = f"\ndef prepared_width{k}(values0, out):\n    i0 = 0\n    return packed_width({function}({jets}))\n"
-        return text + width
+        return text + _WIDTH.format(name=f"prepared_width{k}", function=function, block=jets)
 
 
 def _data_row(k: int, shape: tuple[int, ...]) -> str:

@@ -39,11 +39,6 @@ _REASONS = (
         "an operand has as many numbers as its variables store, a data row as many as the array has columns",
     ),
     (
-        r"(?i)variable '?(?P<name>\w+)'? referenced before assignment|UndefinedVar|NameError: name '(?P<other>\w+)'",
-        "a variable that may have no value",
-        "assign it on every way that leads there",
-    ),
-    (
         r"Unknown attribute '(?P<name>\w+)'",
         "the attribute or method {name!r}",
         "operands and data are numbers and tuples of numbers, without attributes",
@@ -69,7 +64,6 @@ _OTHERWISE = (
     "something in this line",
     "write arithmetic, math functions, comparisons, if/else, for … in range(n), tuples, helper functions, and slm.math",
 )
-
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 import sparselm.math as ours
 from sparselm.autodiff.assignment import check_assignment
-from sparselm.autodiff.constructs import BUILTINS, check_constants, check_constructs, numbered, refuse
+from sparselm.autodiff.constructs import BUILTINS, at_line, check_constants, check_constructs, numbered, refuse
 
 # Functions of math that compile as they stand; the others of math have a stand-in in sparselm.math, or none.
 MATH = frozenset(
@@ -131,7 +131,7 @@ class _Resolver:
                 remedy = name if name in known else f"of Python's functions there are {', '.join(sorted(BUILTINS))}"
                 raise refuse(function.__code__, line, f"{name}()", remedy)
             return getattr(builtins, name)
-        raise refuse(function.__code__, line, f"the name {name!r}", "it is not defined; define or import it in the module")
+        raise at_line(function.__code__, line, f"{name!r} is not defined; define or import it in the module")
 
     def _cell(self, function: FunctionType, line: int | None, name: str, cell: Any) -> Any:
         try:
@@ -255,5 +255,3 @@ def _outer_uses(code: CodeType) -> Iterator[tuple[int | None, str, tuple[str, ..
             line, name, path = here, instruction.argval, []
     if name is not None:
         yield line, name, tuple(path)
-
-

@@ -40,7 +40,7 @@ CASES = [
     (u.numpy_dot, "np.dot", "slm.math"),
     (u.matrix_product, "x @ x", "matrix_vector"),
     (u.method, "x.sum()", "without attributes"),
-    (u.unknown_name, "undefined_name", "define or import"),
+    (u.unknown_name, "undefined_name", "is not defined"),
     (u.global_dictionary, "SETTINGS", "numbers"),
     (u.global_list, "WEIGHTS", "make it a tuple"),
     (u.global_class, "Camera.fx", "can be used"),
