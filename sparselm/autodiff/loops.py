@@ -131,13 +131,13 @@ class OperandPlan:
 
 @dataclass(frozen=True)
 class LoopPlan:
-    """All that the text of the loops depends on; ``arguments`` are those of the call, ``camera=block0``."""
+    """All that the text of the loops depends on; ``arguments`` pair parameters with what they get."""
 
     name: str
     dim: int
     operands: tuple[OperandPlan, ...]
     data_shapes: tuple[tuple[int, ...], ...]
-    arguments: tuple[str, ...]
+    arguments: tuple[tuple[str, str], ...]
     by_hand: bool
 
     @property
@@ -148,9 +148,9 @@ class LoopPlan:
         """The module."""
         parts = [_HEADER.format(name=self.name)]
         parameters = ", ".join(self._parameters)
+        named = ", ".join(f"{name}={value}" for name, value in self.arguments)
         for function in ("function", "jacobian") if self.by_hand else ("function",):
-            call = _CALL.format(function=function, parameters=parameters, arguments=", ".join(self.arguments))
-            parts.append(call)
+            parts.append(_CALL.format(function=function, parameters=parameters, arguments=named))
         inputs = [f"{what}{k}" for k in range(len(self.operands)) for what in ("values", "index", "table")]
         inputs += [f"data{k}" for k in range(len(self.data_shapes))]
         parts.append(_LOOP.format(
@@ -174,7 +174,7 @@ class LoopPlan:
     @property
     def _parameters(self) -> tuple[str, ...]:
         """Names of blocks and rows of data in the loop."""
-        return tuple(name for _, name in (argument.split("=") for argument in self.arguments) if name != "None")
+        return tuple(value for _, value in self.arguments if value != "None")
 
     def _body(self, *, jets: bool, lines: list[str]) -> str:
         body = ["out = J[b] if all_free else local"] if lines else []

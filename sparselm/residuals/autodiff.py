@@ -217,7 +217,7 @@ class ResidualFunction(UnboundResidual):
 
     def _arguments(
         self, manifolds: tuple[AbstractManifold | None, ...], num_data: int
-    ) -> tuple[tuple[str, ...], list[tuple[str, AbstractManifold]]]:
+    ) -> tuple[tuple[tuple[str, str], ...], list[tuple[str, AbstractManifold]]]:
         """Match operands and data with parameters: the generated call's arguments, and the operands that are there."""
         parameters = list(inspect.signature(self.function).parameters.values())
         required = [p for p in parameters if p.default is inspect.Parameter.empty]
@@ -235,7 +235,7 @@ class ResidualFunction(UnboundResidual):
         present = [(name, manifold) for name, manifold in given.items() if manifold is not None]
         block = {name: f"block{k}" for k, (name, _) in enumerate(present)}
         arguments = [
-            f"{p.name}={data.get(p.name) or block.get(p.name, 'None')}"
+            (p.name, data.get(p.name) or block.get(p.name, "None"))
             for p in parameters
             if p.default is inspect.Parameter.empty or p.default is None
         ]
@@ -309,8 +309,7 @@ class AutodiffResidual(AbstractResidual):
             what[f"block{k}"] = prepared
         for k, shape in enumerate(self._data_shapes):
             what[f"row{k}"] = " × ".join(map(str, shape)) + " numbers (data)" if shape else "a number (data)"
-        pairs = (argument.split("=") for argument in self._plan.arguments)
-        return "parameters get: " + ", ".join(f"{name} {what[value]}" for name, value in pairs)
+        return "parameters get: " + ", ".join(f"{name} {what[value]}" for name, value in self._plan.arguments)
 
     def prepare(self, operand: int, values: Array, out: Array, *, derivatives: bool) -> None:
         plan = self._plan.operands[operand]
@@ -343,8 +342,7 @@ class AutodiffResidual(AbstractResidual):
         """What the function returns for one block, run as plain Python."""
         given: dict[str, Any] = {f"block{k}": _tuples(x) for k, x in enumerate(operands)}
         given |= {f"row{k}": _tuples(x) for k, x in enumerate(data)}
-        pairs = (argument.split("=") for argument in self._plan.arguments)
-        return self.source(**{name: given.get(value) for name, value in pairs})
+        return self.source(**{name: given.get(value) for name, value in self._plan.arguments})
 
     def _jets(self, blocks: Sequence[OperandBlocks], data: Sequence[Array]) -> tuple[Array, Array]:
         """Residuals and automatic derivatives of some blocks, also where the Jacobian is written by hand."""
