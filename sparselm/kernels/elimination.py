@@ -169,3 +169,22 @@ def column_heights(indptr, indices, sizes, order, position, parent, heights):
             heights[parent[j]] += heights[j]
     for j in range(n):
         heights[j] -= sizes[order[j]]
+
+
+@serial_kernel
+def factor_sizes(sizes, order, heights):
+    """Non-zeros and floating-point operations of the factor: with k columns and h rows below them at each position,
+
+        Σ k (k + 1) / 2 + k h    and    Σ k³/3 + k² h + k h².
+
+    ``sizes (n,)`` goes by block, ``order (n,)`` and ``heights (n,)`` by position.
+    """
+    nonzeros = 0
+    flops = 0.0
+    for j in range(order.shape[0]):
+        k = np.int64(sizes[order[j]])
+        h = heights[j]
+        nonzeros += k * (k + 1) // 2 + k * h
+        w = np.float64(k)
+        flops += w * (w * w / 3.0 + h * (w + h))
+    return nonzeros, flops
