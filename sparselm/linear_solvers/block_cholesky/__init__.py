@@ -1,0 +1,1 @@
+"""Sparse Cholesky factorisation of block matrices by supernodes."""
