@@ -13,7 +13,7 @@ neighbours (*dense rows*) are left out and eliminated last.
 
 The graph is in one array of integers: variable i has E_i, then A_i, at ``start[i]``; element e has L_e. Lists only become
 shorter; a new L_p that cannot take the place of A_p goes behind everything, and where there is no room, what is alive is
-moved together. Ties go to what was put into its degree's list last, and in the beginning to the node of the least number.
+moved together. The order is a function of the input.
 
 References
 ----------
@@ -74,7 +74,7 @@ def _quotient_graph(indptr, indices, sizes, dense, weight, degree, start, length
 
 
 @serial_kernel
-def minimum_degree(indptr, indices, sizes, stage, order):
+def minimum_degree(indptr, indices, sizes, stage, newest_first, order):
     """Write an approximate minimum degree order: ``order[k]`` is the node eliminated in step k.
 
     It is an elimination order and not a postorder; indistinguishable nodes follow one another, and dense rows come last
@@ -88,8 +88,18 @@ def minimum_degree(indptr, indices, sizes, stage, order):
         Weight of each node, at least 1.
     stage : (n,) int32
         All nodes of a stage are eliminated before those of a higher one; stages are numbered from 0.
+    newest_first : bool
+        Of variables of the same degree take the one whose degree was determined last, in the beginning that of the
+        least number, and not the one whose degree was determined first, in the beginning that of the greatest.
     order : (n,) int32
         Output.
+
+    Notes
+    -----
+    Ties matter: operations of single graphs differ by 10 %, either way, between one rule and another, and are a third
+    less on regular graphs where the oldest go first, since these are then eliminated in rounds, all over the graph, as by
+    multiple elimination (J. W. H. Liu, "Modification of the minimum-degree algorithm by multiple elimination", ACM TOMS
+    11(2), 1985). On the average of pose graphs, grids and others oldest first is 3 % better than newest first.
     """
     # One long function: numba counts the references to all arrays at every call, atomically; calls of small helpers took
     # three quarters of the time.
@@ -102,7 +112,8 @@ def minimum_degree(indptr, indices, sizes, stage, order):
     length = np.empty(n, np.int32)
     num_elements = np.zeros(n, np.int32)
     graph, free, left = _quotient_graph(indptr, indices, sizes, dense, weight, degree, start, length)
-    head = np.full(left + 1, -1, np.int32)
+    head = np.full(left + 1, -1, np.int32)  # lists of variables of one degree
+    rear = np.empty(left + 1, np.int32)
     following = np.empty(n, np.int32)
     preceding = np.empty(n, np.int32)
     chained = np.empty(n, np.int32)  # next of the same hash
@@ -122,7 +133,8 @@ def minimum_degree(indptr, indices, sizes, stage, order):
     step = 0
     for current in range(num_stages):
         left_after = left
-        for i in range(n - 1, -1, -1):
+        for k in range(n):
+            i = n - 1 - k if newest_first else k
             if weight[i] > 0 and stage[i] == current:
                 left_after -= weight[i]
                 behind = head[degree[i]]
@@ -130,6 +142,8 @@ def minimum_degree(indptr, indices, sizes, stage, order):
                 preceding[i] = -1
                 if behind >= 0:
                     preceding[behind] = i
+                else:
+                    rear[degree[i]] = i
                 head[degree[i]] = i
         lowest = np.int64(0)
         while left > left_after:
@@ -177,6 +191,8 @@ def minimum_degree(indptr, indices, sizes, stage, order):
                     before = preceding[i]
                     if behind >= 0:
                         preceding[behind] = before
+                    else:
+                        rear[degree[i]] = before
                     if before >= 0:
                         following[before] = behind
                     else:
@@ -286,13 +302,22 @@ def minimum_degree(indptr, indices, sizes, stage, order):
                 graph[target] = i
                 target += 1
                 if stage[i] == current:
-                    behind = head[degree[i]]
+                    d = degree[i]
+                    if newest_first or head[d] < 0:
+                        behind = head[d]
+                        before = -1
+                        head[d] = i
+                    else:
+                        behind = -1
+                        before = rear[d]
+                        following[before] = i
                     following[i] = behind
-                    preceding[i] = -1
+                    preceding[i] = before
                     if behind >= 0:
                         preceding[behind] = i
-                    head[degree[i]] = i
-                    lowest = min(lowest, degree[i])
+                    else:
+                        rear[d] = i
+                    lowest = min(lowest, d)
             if begin == free:
                 free = target
             start[p] = begin

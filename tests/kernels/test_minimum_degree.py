@@ -10,11 +10,11 @@ from sparselm.kernels.elimination import column_heights, elimination_tree
 from sparselm.kernels.minimum_degree import minimum_degree
 
 
-def find(pairs, sizes, stage=None):
+def find(pairs, sizes, stage=None, newest_first=False):
     n = len(sizes)
     order = np.full(n, -1, dtype=np.int32)
     stage = np.zeros(n, dtype=np.int32) if stage is None else stage.astype(np.int32)
-    minimum_degree(*neighbours(pairs, n), np.asarray(sizes, dtype=np.int32), stage, order)
+    minimum_degree(*neighbours(pairs, n), np.asarray(sizes, dtype=np.int32), stage, newest_first, order)
     return order
 
 
@@ -28,17 +28,23 @@ def total_height(pairs, sizes, order):
 
 
 @settings(max_examples=200, deadline=None)
-@given(shape=st.sampled_from(SHAPES), n=st.integers(1, 60), stages=st.integers(1, 4), seed=st.integers(0, 2**32 - 1))
-@example(shape="nothing", n=0, stages=1, seed=0)
-def test_every_node_once_and_stage_by_stage(shape, n, stages, seed):
+@given(
+    shape=st.sampled_from(SHAPES),
+    n=st.integers(1, 60),
+    stages=st.integers(1, 4),
+    newest=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+@example(shape="nothing", n=0, stages=1, newest=False, seed=0)
+def test_every_node_once_and_stage_by_stage(shape, n, stages, newest, seed):
     rng = np.random.default_rng(seed)
     pairs = edges(shape, n, rng)
     sizes = rng.integers(1, 13, n)
     stage = rng.integers(0, stages, n)
-    order = find(pairs, sizes, stage)
+    order = find(pairs, sizes, stage, newest)
     assert np.array_equal(np.sort(order), np.arange(n))
     assert (np.diff(stage[order]) >= 0).all()
-    assert np.array_equal(find(pairs, sizes, stage), order)
+    assert np.array_equal(find(pairs, sizes, stage, newest), order)
 
 
 @settings(max_examples=50, deadline=None)
@@ -77,7 +83,8 @@ def test_long_chains():
 def test_fill_of_grids_is_far_below_that_of_the_natural_order(shape):
     pairs, n = grid(*shape), int(np.prod(shape))
     natural = total_height(pairs, np.ones(n), np.arange(n, dtype=np.int32))
-    assert total_height(pairs, np.ones(n), find(pairs, np.ones(n))) < 0.5 * natural
+    for newest_first in (False, True):
+        assert total_height(pairs, np.ones(n), find(pairs, np.ones(n), None, newest_first)) < 0.5 * natural
 
 
 def test_lists_are_moved_together_where_there_is_no_room_left():
