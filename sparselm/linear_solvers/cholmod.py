@@ -27,7 +27,8 @@ import numpy.typing as npt
 
 from sparselm.errors import MissingDependencyError, SolverError
 from sparselm.linear_solvers.base import AbstractLinearSolver, Failure, Need, SolveFacts
-from sparselm.linear_solvers.normal_equations import BlockPattern, NormalEquations, minimum_degree_order
+from sparselm.linear_solvers.block_cholesky.ordering import find_ordering
+from sparselm.linear_solvers.normal_equations import BlockPattern, NormalEquations
 
 if TYPE_CHECKING:
     from sparselm.linearization import Linearization
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 IndexArray = npt.NDArray[np.int32]
-Ordering = Literal["auto", "amd", "mmd", "metis", "nesdis", "natural"]
+Ordering = Literal["auto", "amd", "metis", "nesdis", "natural"]
 Mode = Literal["auto", "simplicial", "supernodal"]
 
 # Operations per non-zero of L from which dense kernels on supernodes pay off. CHOLMOD's own number is 40; measured with
@@ -43,12 +44,9 @@ Mode = Literal["auto", "simplicial", "supernodal"]
 # poses), supernodes 36 to 150 ms at 258 (poses in space).
 SUPERNODAL_SWITCH = 100.0
 
-# Operations of one factorisation from which trying other orders is repaid within a few of them: on 2,500 and 5,000 poses
-# in space MMD and METIS, 4 to 13 ms each, save 32 and 28 % of the 4e8 and 1.4e9 operations of AMD's order.
-MORE_ORDERS_FLOPS = 2e8
-
-# Non-zeros of L up to which MMD is tried: it comes with a factorisation of the block graph.
-MMD_NONZEROS = 100_000_000
+# Operations of one factorisation from which METIS's order is tried too: on 5,000 poses in space it takes 17 ms and saves 7 %
+# of 1.1e9 operations, on 2,500 (2.5e8) nothing.
+MORE_ORDERS_FLOPS = 5e8
 
 logger = logging.getLogger("sparselm")
 
@@ -60,8 +58,9 @@ class Cholmod(AbstractLinearSolver):
     Parameters
     ----------
     ordering
-        Fill-reducing order of the variable blocks. ``"auto"`` takes AMD's or, where the factorisation is long, the one
-        of AMD, MMD and METIS that needs the fewest operations.
+        Fill-reducing order of the variable blocks: approximate minimum degree (this package's own), CHOLMOD's METIS or
+        its nested dissection, or none. ``"auto"`` takes AMD's or, where the factorisation is long, the one of AMD and
+        METIS that needs fewer operations.
     mode
         ``"supernodal"`` works on dense panels, ``"simplicial"`` on single columns, which suits very sparse factors.
     """
@@ -91,21 +90,16 @@ class Cholmod(AbstractLinearSolver):
         """Name and order of the variable blocks, with non-zeros and operations of the factor."""
 
         def candidate(name: str) -> tuple[str, IndexArray, int, float]:
-            if name == "natural":
-                order = np.arange(pattern.num_blocks, dtype=np.int32)
-            else:
-                order = minimum_degree_order(pattern) if name == "mmd" else backend.order(pattern.matrix(), name)
+            if name in ("amd", "natural"):
+                found = find_ordering(*pattern.neighbours, pattern.sizes, name)
+                return name, found.order, found.nonzeros, found.flops
+            order = backend.order(pattern.matrix(), name)
             return name, order, *pattern.factor_sizes(order)
 
         if self.ordering != "auto":
             return candidate(self.ordering)
-        candidates = [candidate("amd")]
-        _, _, nonzeros, flops = candidates[0]
-        if flops > MORE_ORDERS_FLOPS:
-            candidates.append(candidate("metis"))
-            if nonzeros <= MMD_NONZEROS:
-                candidates.append(candidate("mmd"))
-        return min(candidates, key=lambda found: found[3])
+        amd = candidate("amd")
+        return min(amd, candidate("metis"), key=lambda found: found[3]) if amd[3] > MORE_ORDERS_FLOPS else amd
 
     def prepare(self, plan: CholmodPlan, linearization: Linearization) -> CholmodPlan:
         """Assemble JᵀJ."""

@@ -12,15 +12,16 @@ a block uses twice, with Jacobian blocks A and B, gets (A + B)ᵀ(A + B): its di
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
-from scipy.sparse.linalg import splu
 
 from sparselm.gather import Gather, make_gather
+from sparselm.kernels.elimination import column_heights, elimination_tree, factor_sizes
 from sparselm.kernels.gather import counting_sort
 from sparselm.kernels.normal_equations import (
     LOWER,
@@ -28,7 +29,6 @@ from sparselm.kernels.normal_equations import (
     SYMMETRISED,
     accumulate_products,
     add_split_sums,
-    factor_heights,
     fill_indices,
     hold_components,
     number_runs,
@@ -129,40 +129,26 @@ class BlockPattern:
         shape = (self.num_blocks, self.num_blocks)
         return sp.csc_matrix((np.ones(len(rows)), rows, ptr.astype(np.int32)), shape=shape)
 
+    @functools.cached_property
+    def neighbours(self) -> tuple[LongArray, IndexArray]:
+        """``indptr, indices`` of the graph of variable blocks: each one's neighbours, both triangles, no diagonal."""
+        ptr, order = counting_sort(np.concatenate([self.high, self.low]), self.num_blocks)
+        return ptr, np.concatenate([self.low, self.high])[order]
+
     def factor_sizes(self, order: IndexArray) -> tuple[int, float]:
         """Non-zeros and floating-point operations of the Cholesky factor in a given order of the blocks."""
         position = _inverse(order)
-        row, column = self._positions(position)
-        row_ptr, by_row = counting_sort(row, self.num_blocks)
-        sizes = self.sizes[order]
-        heights = np.zeros(self.num_blocks, dtype=np.int64)
-        factor_heights(row_ptr, column[by_row], sizes, heights)
-        k, h = sizes.astype(np.float64), heights.astype(np.float64)
-        nonzeros = k * (k + 1) / 2 + k * h
-        flops = k**3 / 3 + k * k * h + k * h * h
-        return int(nonzeros.sum()), float(flops.sum())
+        parent = np.empty_like(order)
+        heights = np.empty(self.num_blocks, dtype=np.int64)
+        elimination_tree(*self.neighbours, order, position, parent)
+        column_heights(*self.neighbours, self.sizes, order, position, parent, heights)
+        nonzeros, flops = factor_sizes(self.sizes, order, heights)
+        return int(nonzeros), float(flops)
 
     def _positions(self, position: IndexArray) -> tuple[IndexArray, IndexArray]:
         """Row and column of each pair in the order that ``position`` gives."""
         first, second = position[self.high], position[self.low]
         return np.maximum(first, second), np.minimum(first, second)
-
-
-def minimum_degree_order(pattern: BlockPattern) -> IndexArray:
-    """Multiple minimum degree order of the variable blocks, the one that SuperLU brings along.
-
-    References
-    ----------
-    J. W. H. Liu, "Modification of the minimum-degree algorithm by multiple elimination", ACM TOMS 11(2), 1985.
-    """
-    lower = pattern.matrix()
-    graph = sp.csc_matrix(lower + sp.tril(lower, -1).T)
-    # SuperLU orders only what it factorises: make that the Laplacian plus one, which is positive definite.
-    degrees = np.diff(graph.indptr)
-    graph.data[:] = -1.0
-    graph.setdiag(degrees)
-    lu = splu(graph, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True, "Equil": False})
-    return np.argsort(lu.perm_c).astype(np.int32)
 
 
 def _restrict(gather: Gather, blocks: IndexArray) -> Gather:

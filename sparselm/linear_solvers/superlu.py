@@ -22,7 +22,8 @@ from scipy.sparse.linalg import splu
 
 from sparselm.errors import SolverError
 from sparselm.linear_solvers.base import AbstractLinearSolver, Failure, Need, SolveFacts
-from sparselm.linear_solvers.normal_equations import BlockPattern, NormalEquations, minimum_degree_order
+from sparselm.linear_solvers.block_cholesky.ordering import find_ordering
+from sparselm.linear_solvers.normal_equations import BlockPattern, NormalEquations
 
 if TYPE_CHECKING:
     from sparselm.linearization import Linearization
@@ -42,22 +43,21 @@ class SuperLU(AbstractLinearSolver):
     Parameters
     ----------
     ordering
-        ``"mmd"``, multiple minimum degree on the graph of variable blocks, or ``"natural"``.
+        ``"amd"``, approximate minimum degree on the graph of variable blocks, or ``"natural"``.
     """
 
-    ordering: Literal["mmd", "natural"] = "mmd"
+    ordering: Literal["amd", "natural"] = "amd"
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.NORMAL})
 
     def analyze(self, structure: Structure, previous: Any = None) -> SuperLUPlan:
         """Order the variable blocks and lay out JᵀJ in that order."""
-        if self.ordering not in ("mmd", "natural"):
-            raise SolverError(f"SuperLU: ordering {self.ordering!r}, expected mmd or natural")
+        if self.ordering not in ("amd", "natural"):
+            raise SolverError(f"SuperLU: ordering {self.ordering!r}, expected amd or natural")
         pattern = BlockPattern(structure)
-        natural = np.arange(pattern.num_blocks, dtype=np.int32)
-        order = minimum_degree_order(pattern) if self.ordering == "mmd" else natural
-        nonzeros = 2 * pattern.factor_sizes(order)[0] - structure.num_columns
-        normal = NormalEquations(pattern, order)
+        found = find_ordering(*pattern.neighbours, pattern.sizes, self.ordering)
+        nonzeros = 2 * found.nonzeros - structure.num_columns
+        normal = NormalEquations(pattern, found.order)
         if normal.indices.dtype != np.int32:
             raise SolverError(
                 f"SuperLU: JᵀJ has {len(normal.values)} non-zeros, it takes 2³¹ at most; use LSMR or Cholmod"

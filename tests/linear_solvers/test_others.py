@@ -94,7 +94,7 @@ def test_options_out_of_range_are_refused():
         LSQR(max_iterations=0),
         DenseCholesky(max_columns=3),
         DenseQR(max_entries=10),
-        SuperLU(ordering="amd"),
+        SuperLU(ordering="colamd"),
     ):
         with pytest.raises(SolverError):
             solver.analyze(structure)
