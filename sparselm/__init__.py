@@ -20,6 +20,7 @@ from sparselm.errors import (
     SolverError,
     SparselmError,
 )
+from sparselm.linear_solvers.block_cholesky import BlockCholesky
 from sparselm.linear_solvers.cholmod import Cholmod
 from sparselm.linear_solvers.dense_cholesky import DenseCholesky
 from sparselm.linear_solvers.dense_qr import DenseQR
@@ -62,6 +63,7 @@ __all__ = [
     "BatchResidual",
     "Between",
     "BetweenUncoupled",
+    "BlockCholesky",
     "Cauchy",
     "Cholmod",
     "Composed",

@@ -3,8 +3,9 @@
 ===================  ==========================================================================================
 solver               use
 ===================  ==========================================================================================
-``Cholmod``          sparse Cholesky, for most problems; needs scikit-sparse
-``SuperLU``          sparse LU, where CHOLMOD is not installed
+``BlockCholesky``    sparse Cholesky by blocks, for most problems
+``Cholmod``          sparse Cholesky by CHOLMOD; needs scikit-sparse
+``SuperLU``          sparse LU, to compare with
 ``DenseCholesky``    up to a few hundred columns, or where JᵀJ is full
 ``DenseQR``          small and ill-conditioned problems: works on J, not on JᵀJ
 ``LSMR``, ``LSQR``   where a factor does not fit into memory; only products with J and Jᵀ
@@ -12,6 +13,7 @@ solver               use
 """
 
 from sparselm.linear_solvers.base import AbstractLinearSolver, Failure, Need, SolveFacts
+from sparselm.linear_solvers.block_cholesky import BlockCholesky
 from sparselm.linear_solvers.cholmod import Cholmod
 from sparselm.linear_solvers.dense_cholesky import DenseCholesky
 from sparselm.linear_solvers.dense_qr import DenseQR
@@ -23,6 +25,7 @@ __all__ = [
     "LSMR",
     "LSQR",
     "AbstractLinearSolver",
+    "BlockCholesky",
     "Cholmod",
     "DenseCholesky",
     "DenseQR",

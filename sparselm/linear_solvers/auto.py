@@ -6,12 +6,12 @@ import os
 from typing import TYPE_CHECKING
 
 from sparselm.linear_solvers.base import AbstractLinearSolver
-from sparselm.linear_solvers.block_cholesky.ordering import find_ordering
 from sparselm.linear_solvers.cholmod import Cholmod, is_available
 from sparselm.linear_solvers.dense_cholesky import DenseCholesky
 from sparselm.linear_solvers.dense_qr import DenseQR
 from sparselm.linear_solvers.lsmr import LSMR
 from sparselm.linear_solvers.normal_equations import BlockPattern
+from sparselm.linear_solvers.ordering import find_ordering
 from sparselm.linear_solvers.superlu import SuperLU
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def choose_linear_solver(structure: Structure) -> tuple[AbstractLinearSolver, st
     memory = _memory()
     if 8 * n * (n + 1) > MEMORY_SHARE * memory:
         pattern = BlockPattern(structure)
-        needed = 8 * find_ordering(*pattern.neighbours, pattern.sizes, "amd").nonzeros
+        needed = 8 * find_ordering(pattern.graph.indptr, pattern.graph.indices, pattern.sizes, "amd").nonzeros
         if needed > MEMORY_SHARE * memory:
             return LSMR(), (
                 f"a Cholesky factor of the {n} columns would take about {needed / 2**30:.1f} GiB of the machine's "

@@ -27,8 +27,8 @@ import numpy.typing as npt
 
 from sparselm.errors import MissingDependencyError, SolverError
 from sparselm.linear_solvers.base import AbstractLinearSolver, Failure, Need, SolveFacts
-from sparselm.linear_solvers.block_cholesky.ordering import find_ordering
 from sparselm.linear_solvers.normal_equations import BlockPattern, NormalEquations
+from sparselm.linear_solvers.ordering import find_ordering
 
 if TYPE_CHECKING:
     from sparselm.linearization import Linearization
@@ -91,7 +91,7 @@ class Cholmod(AbstractLinearSolver):
 
         def candidate(name: str) -> tuple[str, IndexArray, int, float]:
             if name in ("amd", "natural"):
-                found = find_ordering(*pattern.neighbours, pattern.sizes, name)
+                found = find_ordering(pattern.graph.indptr, pattern.graph.indices, pattern.sizes, name)
                 return name, found.order, found.nonzeros, found.flops
             order = backend.order(pattern.matrix(), name)
             return name, order, *pattern.factor_sizes(order)

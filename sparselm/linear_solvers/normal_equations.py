@@ -33,6 +33,7 @@ from sparselm.kernels.normal_equations import (
     hold_components,
     number_runs,
 )
+from sparselm.linear_solvers.block_graph import BlockGraph, make_graph
 
 if TYPE_CHECKING:
     from sparselm.linearization import Linearization
@@ -130,18 +131,18 @@ class BlockPattern:
         return sp.csc_matrix((np.ones(len(rows)), rows, ptr.astype(np.int32)), shape=shape)
 
     @functools.cached_property
-    def neighbours(self) -> tuple[LongArray, IndexArray]:
-        """``indptr, indices`` of the graph of variable blocks: each one's neighbours, both triangles, no diagonal."""
-        ptr, order = counting_sort(np.concatenate([self.high, self.low]), self.num_blocks)
-        return ptr, np.concatenate([self.low, self.high])[order]
+    def graph(self) -> BlockGraph:
+        """The variable blocks and the connected pairs, edge by edge as in ``high`` and ``low``."""
+        return make_graph(self.sizes, self.high, self.low)
 
     def factor_sizes(self, order: IndexArray) -> tuple[int, float]:
         """Non-zeros and floating-point operations of the Cholesky factor in a given order of the blocks."""
         position = _inverse(order)
         parent = np.empty_like(order)
         heights = np.empty(self.num_blocks, dtype=np.int64)
-        elimination_tree(*self.neighbours, order, position, parent)
-        column_heights(*self.neighbours, self.sizes, order, position, parent, heights)
+        graph = self.graph
+        elimination_tree(graph.indptr, graph.indices, order, position, parent)
+        column_heights(graph.indptr, graph.indices, self.sizes, order, position, parent, heights)
         nonzeros, flops = factor_sizes(self.sizes, order, heights)
         return int(nonzeros), float(flops)
 
@@ -180,6 +181,68 @@ def _distinct_pairs(major: IndexArray, minor: IndexArray, num_keys: int) -> tupl
     return number, distinct_major, distinct_minor
 
 
+class BlockSums:
+    """The sums of products that make up JᵀJ, bound to addresses: what assembles it, whatever its layout.
+
+    Parameters
+    ----------
+    pattern
+    position : (num_blocks,) int32
+        Where each variable block stands in the order of the matrix.
+    base, stride : (num_blocks,) int64, int32
+        Start of each diagonal block, by position, and what separates its columns.
+    first, pair_stride : (num_pairs,) int64, int32
+        The same for each block below the diagonal, whose row is the later of its two variable blocks.
+    packed
+        Columns of a block get shorter by one each; see ``kernels/normal_equations.py``.
+    """
+
+    def __init__(
+        self,
+        pattern: BlockPattern,
+        position: IndexArray,
+        base: LongArray,
+        stride: IndexArray,
+        first: LongArray,
+        pair_stride: IndexArray,
+        *,
+        packed: bool,
+    ) -> None:
+        turned = position[pattern.high] < position[pattern.low]
+        self._packed = int(packed)
+        self._runs = []
+        slots = 0
+        for p in pattern.products:
+            a, b = p.span.operands[p.a], p.span.operands[p.b]
+            if p.mode == PLAIN:
+                own_first = first[p.target]
+                own_stride = pair_stride[p.target]
+                # The target is the product as it stands where operand a is its row.
+                own_stride = np.where(turned[p.target] == p.lower, -own_stride, own_stride)
+            else:
+                where = position[p.target]  # of a row without columns: nonsense, which no gather ever reaches
+                own_first, own_stride = base[where], stride[where]
+            slots = max(slots, p.gather.num_slots * a.width * b.width)
+            self._runs.append((p, accumulate_products(p.span.dim, a.width, b.width), own_first, own_stride))
+        self._partial: Array = np.zeros(slots)
+
+    def assemble(self, linearization: Linearization, values: Array) -> None:
+        """Write JᵀJ."""
+        values[:] = 0.0
+        for p, run, first, stride in self._runs:
+            a, b, g = p.span.operands[p.a], p.span.operands[p.b], p.gather
+            entries = a.width * b.width
+            partial = self._partial[: g.num_slots * entries].reshape(g.num_slots, entries)
+            run(
+                g.order, g.piece_row, g.piece_ptr, g.piece_slot, g.task_ptr, linearization.blocks(p.span),
+                a.start, b.start, first, stride, self._packed, p.mode, partial, values,
+            )  # fmt: skip
+            if len(g.split_row):
+                add_split_sums(
+                    g.split_row, g.split_ptr, partial, a.width, b.width, first, stride, self._packed, p.mode, values
+                )
+
+
 class NormalEquations:
     """JᵀJ + D in a given order of the variable blocks, lower triangle; all storage is made here.
 
@@ -210,7 +273,7 @@ class NormalEquations:
         self._offsets: LongArray = np.append(0, np.cumsum(sizes)).astype(np.int64)
         within = np.arange(self.size, dtype=np.int64) - np.repeat(self._offsets[:-1], sizes)
         self.column: LongArray = np.repeat(structure.block_columns[order], sizes) + within
-        self._packed = 0 if dense else 1
+        self._packed = not dense
         if dense:
             self._address_dense(pattern, sizes, within)
         else:
@@ -241,7 +304,8 @@ class NormalEquations:
         own = column[sequence]
         first = np.empty(len(rows), dtype=np.int64)
         first[sequence] = base[own] + k[own] + ends[:-1] - ends[column_ptr[own]]
-        self._bind(pattern, base[:-1], stride.astype(np.int32), first, column)
+        strides = stride.astype(np.int32)
+        self._sums = BlockSums(pattern, _inverse(self.order), base[:-1], strides, first, strides[column], packed=True)
         self.diagonal_index = (
             np.repeat(base[:-1], sizes) + within * np.repeat(stride, sizes) - within * (within - 1) // 2
         )
@@ -255,65 +319,21 @@ class NormalEquations:
         row, column = pattern._positions(_inverse(self.order))
         offsets = self._offsets[:-1]
         stride = np.full(pattern.num_blocks, self.size, dtype=np.int32)
-        self._bind(pattern, offsets * (self.size + 1), stride, offsets[column] * self.size + offsets[row], column)
+        first = offsets[column] * self.size + offsets[row]
+        position = _inverse(self.order)
+        self._sums = BlockSums(
+            pattern, position, offsets * (self.size + 1), stride, first, stride[column], packed=False
+        )
         self.diagonal_index = np.arange(self.size, dtype=np.int64) * (self.size + 1)
         self.indptr = self.indices = np.zeros(0, dtype=np.int32)
         self.values = np.zeros(self.size * self.size)
-
-    def _bind(
-        self,
-        pattern: BlockPattern,
-        base: LongArray,
-        stride: IndexArray,
-        first: LongArray,
-        column: IndexArray,
-    ) -> None:
-        """Give every product its kernel and the addresses of its targets; ``base`` and ``stride`` by position."""
-        position = _inverse(self.order)
-        turned = position[pattern.high] < position[pattern.low]
-        self._runs = []
-        slots = 0
-        for p in pattern.products:
-            a, b = p.span.operands[p.a], p.span.operands[p.b]
-            if p.mode == PLAIN:
-                own_first = first[p.target]
-                own_stride = stride[column[p.target]]
-                # The target is the product as it stands where operand a is its row.
-                own_stride = np.where(turned[p.target] == p.lower, -own_stride, own_stride)
-            else:
-                where = position[p.target]  # of a row without columns: nonsense, which no gather ever reaches
-                own_first, own_stride = base[where], stride[where]
-            slots = max(slots, p.gather.num_slots * a.width * b.width)
-            self._runs.append((p, accumulate_products(p.span.dim, a.width, b.width), own_first, own_stride))
-        self._partial: Array = np.zeros(slots)
 
     # -- numbers --------------------------------------------------------------------------------------------------------
 
     def assemble(self, linearization: Linearization) -> None:
         """Compute JᵀJ."""
         self._linearization = linearization
-        self.values[:] = 0.0
-        for p, run, first, stride in self._runs:
-            a, b, g = p.span.operands[p.a], p.span.operands[p.b], p.gather
-            entries = a.width * b.width
-            partial = self._partial[: g.num_slots * entries].reshape(g.num_slots, entries)
-            run(
-                g.order, g.piece_row, g.piece_ptr, g.piece_slot, g.task_ptr, linearization.blocks(p.span),
-                a.start, b.start, first, stride, self._packed, p.mode, partial, self.values,
-            )  # fmt: skip
-            if len(g.split_row):
-                add_split_sums(
-                    g.split_row,
-                    g.split_ptr,
-                    partial,
-                    a.width,
-                    b.width,
-                    first,
-                    stride,
-                    self._packed,
-                    p.mode,
-                    self.values,
-                )
+        self._sums.assemble(linearization, self.values)
         np.take(self.values, self.diagonal_index, out=self._diagonal, mode="clip")
         # Of a variable used twice, A² + B² + AᵀB + BᵀA cancels where A ≈ −B, and may leave less than nothing.
         np.maximum(self._diagonal, 0.0, out=self._diagonal)

@@ -22,8 +22,8 @@ from scipy.sparse.linalg import splu
 
 from sparselm.errors import SolverError
 from sparselm.linear_solvers.base import AbstractLinearSolver, Failure, Need, SolveFacts
-from sparselm.linear_solvers.block_cholesky.ordering import find_ordering
 from sparselm.linear_solvers.normal_equations import BlockPattern, NormalEquations
+from sparselm.linear_solvers.ordering import find_ordering
 
 if TYPE_CHECKING:
     from sparselm.linearization import Linearization
@@ -55,7 +55,7 @@ class SuperLU(AbstractLinearSolver):
         if self.ordering not in ("amd", "natural"):
             raise SolverError(f"SuperLU: ordering {self.ordering!r}, expected amd or natural")
         pattern = BlockPattern(structure)
-        found = find_ordering(*pattern.neighbours, pattern.sizes, self.ordering)
+        found = find_ordering(pattern.graph.indptr, pattern.graph.indices, pattern.sizes, self.ordering)
         nonzeros = 2 * found.nonzeros - structure.num_columns
         normal = NormalEquations(pattern, found.order)
         if normal.indices.dtype != np.int32:

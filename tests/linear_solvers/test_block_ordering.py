@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from sparselm.errors import MissingDependencyError, SolverError
 from sparselm.io.g2o import read_g2o
-from sparselm.linear_solvers.block_cholesky import ordering as module
-from sparselm.linear_solvers.block_cholesky.ordering import find_ordering
+from sparselm.linear_solvers import ordering as module
+from sparselm.linear_solvers.ordering import find_ordering
 
 NAMES = ["auto", "amd", "natural", *(["metis"] if find_spec("pymetis") else [])]
 needs_metis = pytest.mark.skipif(find_spec("pymetis") is None, reason="pymetis is not installed")

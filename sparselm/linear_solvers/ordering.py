@@ -40,6 +40,9 @@ METIS_FLOPS = 45_000.0
 # The same for a second minimum degree order, which breaks ties otherwise: 0.1 to 0.3 µs, and often 10 % less.
 SECOND_FLOPS = 12_000.0
 
+# How much longer than before, block for block, a factorisation in an extended order may take before a new one is sought.
+EXTENSION_FLOPS = 1.5
+
 logger = logging.getLogger("sparselm")
 
 
@@ -125,6 +128,23 @@ def find_ordering(
         except MissingDependencyError:
             logger.debug("no pymetis: METIS's order is not tried")
     return found
+
+
+def extend_ordering(indptr: LongArray, indices: IndexArray, sizes: IndexArray, previous: Ordering) -> Ordering:
+    """The order of a graph whose first blocks are those of ``previous``: theirs, then the new ones as they come.
+
+    That costs a fraction of a new order, and is close to it while the new blocks touch few old ones. Where it needs more
+    than ``EXTENSION_FLOPS`` times the operations per block that the previous order needed, a new one is sought, and the
+    better of the two taken.
+    """
+    old, n = len(previous.order), len(sizes)
+    if n < old:
+        raise SolverError(f"a graph of {n} blocks does not extend one of {old}: call it without the previous analysis")
+    order = np.concatenate([previous.order, np.arange(old, n, dtype=np.int32)])
+    extended = _complete(previous.name, order, indptr, indices, sizes, np.zeros(n, dtype=np.int32))
+    if extended.flops * old <= EXTENSION_FLOPS * previous.flops * n:
+        return extended
+    return _cheaper(extended, find_ordering(indptr, indices, sizes))
 
 
 def _cheaper(first: Ordering, second: Ordering) -> Ordering:

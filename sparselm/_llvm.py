@@ -1,0 +1,232 @@
+"""LLVM code of register tiles: vectors, loops over them, and what is done with them between load and store.
+
+What the intrinsics of ``kernels/tiles.py`` are made of. A tile is a list of vectors, one for each of its columns; UNIT is
+the number of rows of the smallest one.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba.core import cgutils
+
+UNIT = 8
+
+INDEX = ir.IntType(64)
+INT32 = ir.IntType(32)
+
+
+def switch(builder, columns, most, make):
+    """``make(n)`` for the number of columns at run time; what it returns, or nothing."""
+    cases = [builder.append_basic_block(f"columns.{n}") for n in range(1, most + 1)]
+    after = builder.append_basic_block("columns.after")
+    switch = builder.switch(columns, cases[-1])
+    results = []
+    for n, case in enumerate(cases, 1):
+        if n < most:
+            switch.add_case(INDEX(n), case)
+        builder.position_at_end(case)
+        results.append((make(n), builder.block))
+        builder.branch(after)
+    builder.position_at_end(after)
+    if results[0][0] is None:
+        return None
+    phi = builder.phi(INDEX)
+    for value, block in results:
+        phi.add_incoming(value, block)
+    return phi
+
+
+def entry_type(bits):
+    return ir.DoubleType() if bits == 64 else ir.FloatType()
+
+
+class Tile:
+    """Code of one tile: a vector of ``rows`` entries for each of ``columns`` columns."""
+
+    def __init__(self, context, builder, rows, columns, bits):
+        self.context = context
+        self.builder = builder
+        self.entry = entry_type(bits)
+        self.vector = ir.VectorType(self.entry, rows)
+        self.rows = rows
+        self.columns = columns
+        self.bytes = bits // 8
+        suffix = f"v{rows}f{bits}"
+        signature = ir.FunctionType(self.vector, [self.vector] * 3)
+        self._multiply_add = cgutils.get_or_insert_function(builder.module, signature, f"llvm.fmuladd.{suffix}")
+
+    def at(self, pointer, offset):
+        return self.builder.gep(pointer, [offset])
+
+    def load_column(self, pointer, offset):
+        value = self.builder.load(self.builder.bitcast(self.at(pointer, offset), self.vector.as_pointer()))
+        value.align = self.bytes
+        return value
+
+    def store_column(self, value, pointer, offset):
+        target = self.builder.bitcast(self.at(pointer, offset), self.vector.as_pointer())
+        self.builder.store(value, target).align = self.bytes
+
+    def broadcast(self, value):
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        first = self.builder.insert_element(undefined, value, INT32(0))
+        return self.builder.shuffle_vector(
+            first, undefined, ir.Constant(ir.VectorType(INT32, self.rows), [0] * self.rows)
+        )
+
+    def multiply_add(self, a, b, c):
+        """a·b + c"""
+        return self.builder.call(self._multiply_add, [a, b, c])
+
+    def sum(self, vector):
+        """The sum of the entries of a vector, by halves."""
+        rows = self.rows
+        while rows > 1:
+            rows //= 2
+            low, high = (
+                self.builder.shuffle_vector(
+                    vector, vector, ir.Constant(ir.VectorType(INT32, rows), list(range(begin, begin + rows)))
+                )
+                for begin in (0, rows)
+            )
+            vector = self.builder.fadd(low, high)
+        return self.builder.extract_element(vector, INT32(0))
+
+    def subtract_product(self, c, a, scalar):
+        """c − a·scalar"""
+        # Negated as a vector: that costs no instruction, and leaves the broadcast a load.
+        return self.multiply_add(self.builder.fneg(a), self.broadcast(scalar), c)
+
+    def offset(self, ld, column):
+        return self.builder.mul(ld, INDEX(column))
+
+    def load(self, C, ldc):
+        return [self.load_column(C, self.offset(ldc, j)) for j in range(self.columns)]
+
+    def store(self, tile, C, ldc):
+        for j, column in enumerate(tile):
+            self.store_column(column, C, self.offset(ldc, j))
+
+    def subtract_products(self, tile, A, lda, B, next_k, next_j, k):
+        """The tile minus A Bᵀ: a loop over k that carries the tile in registers; the strides of B along k and columns."""
+        b = self.builder
+        before = b.block
+        head, body, after = (b.append_basic_block(name) for name in ("k.head", "k.body", "k.after"))
+        b.branch(head)
+        b.position_at_end(head)
+        index = b.phi(INDEX)
+        index.add_incoming(INDEX(0), before)
+        carried = [b.phi(self.vector) for _ in tile]
+        for phi, start in zip(carried, tile, strict=True):
+            phi.add_incoming(start, before)
+        b.cbranch(b.icmp_signed("<", index, k), body, after)
+        b.position_at_end(body)
+        a = self.load_column(A, b.mul(index, lda))
+        row = b.mul(index, next_k)
+        for j, phi in enumerate(carried):
+            scalar = b.load(self.at(B, b.add(row, b.mul(next_j, INDEX(j)))))
+            phi.add_incoming(self.subtract_product(phi, a, scalar), body)
+        index.add_incoming(b.add(index, INDEX(1)), body)
+        b.branch(head)
+        b.position_at_end(after)
+        return carried
+
+    def solve(self, tile, T, ldt, inverse_diagonal):
+        """The tile times T⁻ᵀ."""
+        solved: list[ir.Value] = []
+        for j, column in enumerate(tile):
+            for i, known in enumerate(solved):
+                scalar = self.builder.load(self.at(T, self.builder.add(self.offset(ldt, i), INDEX(j))))
+                column = self.subtract_product(column, known, scalar)
+            scale = self.broadcast(self.builder.load(self.at(inverse_diagonal, INDEX(j))))
+            solved.append(self.builder.fmul(column, scale))
+        return solved
+
+    def factor(self, tile, diagonal, tolerance, scale, inverse_diagonal):
+        """T of a diagonal tile = T Tᵀ, and a bit for each pivot that was too small and was replaced."""
+        b = self.builder
+        root = cgutils.get_or_insert_function(
+            b.module, ir.FunctionType(self.entry, [self.entry]), f"llvm.sqrt.f{8 * self.bytes}"
+        )
+        tile = list(tile)
+        failed = INDEX(0)
+        pivots = []
+        for j in range(self.columns):
+            pivot = b.extract_element(tile[j], INT32(j))
+            original = b.load(self.at(diagonal, INDEX(j)))
+            low = b.fcmp_unordered("<=", pivot, b.fmul(tolerance, original))  # true of NaN
+            failed = b.or_(failed, b.shl(b.zext(low, INDEX), INDEX(j)))
+            pivots.append(b.select(low, b.fmul(scale, original), pivot))
+            # Columns are scaled at the end: the next pivot waits for a division, not for a root and a division.
+            scaled = b.fmul(tile[j], self.broadcast(b.fdiv(self.entry(1.0), pivots[-1])))
+            for i in range(j + 1, self.columns):
+                tile[i] = self.subtract_product(tile[i], tile[j], b.extract_element(scaled, INT32(i)))
+        for j, pivot in enumerate(pivots):
+            inverse = b.fdiv(self.entry(1.0), b.call(root, [pivot]))
+            b.store(inverse, self.at(inverse_diagonal, INDEX(j)))
+            column = b.fmul(tile[j], self.broadcast(inverse))
+            tile[j] = b.insert_element(column, b.fmul(pivot, inverse), INT32(j))
+        return tile, failed
+
+
+class AddBlock:
+    """Code of a sum of blocks, or a copy: vectors of UNIT rows, the last of them masked, row vector by row vector."""
+
+    def __init__(self, builder, bits, add=True):
+        self.b = builder
+        self.bits = bits  # of target and source
+        self.add = add
+        self.vectors = [ir.VectorType(entry_type(bits), UNIT) for bits in self.bits]
+        self.mask_type = ir.VectorType(ir.IntType(1), UNIT)
+
+    def intrinsic(self, name, vector, bits, *types):
+        signature = ir.FunctionType(*types)
+        return cgutils.get_or_insert_function(self.b.module, signature, f"llvm.masked.{name}.v{UNIT}f{bits}.p0")
+
+    def load(self, which, pointer, mask):
+        vector, bits = self.vectors[which], self.bits[which]
+        place = self.b.bitcast(pointer, vector.as_pointer())
+        if mask is None:
+            value = self.b.load(place)
+            value.align = bits // 8
+            return value
+        zero = ir.Constant(vector, [0.0] * UNIT)
+        function = self.intrinsic("load", vector, bits, vector, [place.type, INT32, self.mask_type, vector])
+        return self.b.call(function, [place, INT32(bits // 8), mask, zero])
+
+    def store(self, value, pointer, mask):
+        vector, bits = self.vectors[0], self.bits[0]
+        place = self.b.bitcast(pointer, vector.as_pointer())
+        if mask is None:
+            self.b.store(value, place).align = bits // 8
+            return
+        signature = (ir.VoidType(), [vector, place.type, INT32, self.mask_type])
+        function = self.intrinsic("store", vector, bits, *signature)
+        self.b.call(function, [value, place, INT32(bits // 8), mask])
+
+    def columns(self, row, columns, C, ldc, A, lda, mask):
+        """Add the rows of one vector in all columns."""
+        with cgutils.for_range(self.b, columns) as loop:
+            target = self.b.gep(C, [self.b.add(self.b.mul(loop.index, ldc), row)])
+            addend = self.load(1, self.b.gep(A, [self.b.add(self.b.mul(loop.index, lda), row)]), mask)
+            if self.bits[0] < self.bits[1]:
+                addend = self.b.fptrunc(addend, self.vectors[0])
+            elif self.bits[0] > self.bits[1]:
+                addend = self.b.fpext(addend, self.vectors[0])
+            if self.add:
+                addend = self.b.fadd(self.load(0, target, mask), addend)
+            self.store(addend, target, mask)
+
+    def run(self, rows, columns, C, ldc, A, lda):
+        b = self.b
+        whole = b.and_(rows, INDEX(-UNIT))
+        with cgutils.for_range_slice(b, INDEX(0), whole, INDEX(UNIT), intp=INDEX) as (row, _):
+            self.columns(row, columns, C, ldc, A, lda, None)
+        rest = b.sub(rows, whole)
+        with b.if_then(b.icmp_signed(">", rest, INDEX(0))):
+            lanes = ir.VectorType(INDEX, UNIT)
+            undefined = ir.Constant(lanes, ir.Undefined)
+            first = b.insert_element(undefined, rest, INT32(0))
+            spread = b.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(INT32, UNIT), [0] * UNIT))
+            mask = b.icmp_signed("<", ir.Constant(lanes, list(range(UNIT))), spread)
+            self.columns(whole, columns, C, ldc, A, lda, mask)

@@ -1,0 +1,65 @@
+"""A fixed list of tasks, done by the threads of one parallel loop, each as soon as what it needs is there.
+
+Threads take tasks in the order of the list. A task waits until its counter has reached its target, and adds one to another
+counter when it is done: so every task that it waits for must come before it in the list. Whatever waits then waits for
+something that another thread is working on, or that this one has done: one thread alone comes through too.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from sparselm._jit import scalar
+
+# Looks at a counter before a waiting thread offers its processor to others.
+_LOOKS = 200
+
+
+def _entry(context, builder, array_type, array, index):
+    return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
+
+
+@intrinsic
+def fetch_add(typing_context, array, index):
+    """Add one to an entry of an int64 array, as one step for all threads; what it was before."""
+
+    def generate(context, builder, signature, args):
+        entry = _entry(context, builder, signature.args[0], *args)
+        return builder.atomic_rmw("add", entry, ir.Constant(ir.IntType(64), 1), "acq_rel")
+
+    return types.int64(array, types.int64), generate
+
+
+@intrinsic
+def load(typing_context, array, index):
+    """An entry of an int64 array that other threads write."""
+
+    def generate(context, builder, signature, args):
+        return builder.load_atomic(_entry(context, builder, signature.args[0], *args), "acquire", 8)
+
+    return types.int64(array, types.int64), generate
+
+
+@intrinsic
+def yield_processor(typing_context):
+    """Let another thread run (POSIX sched_yield)."""
+
+    def generate(context, builder, signature, args):
+        function_type = ir.FunctionType(ir.IntType(32), [])
+        builder.call(cgutils.get_or_insert_function(builder.module, function_type, "sched_yield"), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@scalar
+def wait_for(counters, counter, target):
+    """Return once a counter has reached a target."""
+    looks = 0
+    while load(counters, counter) < target:
+        looks += 1
+        if looks > _LOOKS:
+            yield_processor()

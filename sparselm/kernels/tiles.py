@@ -1,0 +1,279 @@
+"""Register tiles of a dense Cholesky factorisation, written as LLVM vectors: the innermost loops of a front.
+
+Matrices are stored by columns and told by an array, the index of an entry and the distance ``ld`` between columns. A tile
+is a few rows, as one vector per column, by at most eight columns; it stays in registers while
+
+    C ← C − A Bᵀ,            A (rows, k), B (columns, k)
+
+runs over k, and, before it is stored,
+
+* :func:`update_tile` does nothing more,
+* :func:`solve_tile` does C ← C T⁻ᵀ with the triangle T (columns, columns) that a diagonal tile has left,
+* :func:`factor_tile` does C = T Tᵀ for the diagonal tile itself, and solves for the rows of the tile below T.
+
+Every entry sees the same operations in the same order whatever tile it falls into, so results do not depend on how a
+matrix is cut into tiles.
+
+Rows are touched ``UNIT`` at a time: what stands between the last row and the next multiple of it is read, and overwritten
+by nonsense, as is what stands above the diagonal. LLVM splits the vectors to what the processor has.
+"""
+
+from __future__ import annotations
+
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from sparselm._llvm import INDEX, INT32, UNIT, AddBlock, Tile, switch
+
+# Of the 32 registers of 64 bytes that AVX-512 has, 16 hold a tall tile; 16 registers of 32 bytes take half of both.
+_WIDE = binding.get_host_cpu_features().get("avx512f", False)
+
+#: Bytes of a column of the tall tile, and columns of the widest tile that is only updated.
+TALL_BYTES = 128 if _WIDE else 64
+UPDATE_COLUMNS = UNIT if _WIDE else UNIT // 2
+
+
+def _array_types(*arrays):
+    """True where all are arrays of one floating-point type."""
+    dtypes = {a.dtype if isinstance(a, types.Array) else None for a in arrays}
+    return len(dtypes) == 1 and isinstance(dtypes.pop(), types.Float)
+
+
+def _address(context, builder, array_type, array, index):
+    """Pointer to an entry."""
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.gep(data, [index])
+
+
+def _rows(tall, bits):
+    return 8 * TALL_BYTES // bits if tall else UNIT
+
+
+@intrinsic(prefer_literal=True)
+def update_tile(typing_context, tall, columns, C, c, ldc, A, a, b, lda, k):
+    """C ← C − A Bᵀ, A and B both in the array ``A``, at ``a`` and ``b``; ``tall`` is a literal: how many rows."""
+    if not _array_types(C, A):
+        return None
+
+    def generate(context, builder, signature, args):
+        _, columns, C, c, ldc, A, a, b, lda, k = args
+        C = _address(context, builder, signature.args[2], C, c)
+        b = _address(context, builder, signature.args[5], A, b)
+        a = _address(context, builder, signature.args[5], A, a)
+        bits = signature.args[2].dtype.bitwidth
+
+        def make(n):
+            t = Tile(context, builder, _rows(tall.literal_value, bits), n, bits)
+            t.store(t.subtract_products(t.load(C, ldc), a, lda, b, lda, INDEX(1), k), C, ldc)
+
+        switch(builder, columns, UPDATE_COLUMNS, make)
+        return context.get_dummy_value()
+
+    index = types.int64
+    return types.void(tall, index, C, index, index, A, index, index, index, index), generate
+
+
+@intrinsic(prefer_literal=True)
+def solve_tile(typing_context, tall, columns, L, c, a, b, t, ld, k, inverse, i):
+    """C ← (C − A Bᵀ) T⁻ᵀ, all in the array ``L``, at ``c``, ``a``, ``b`` and ``t``; ``inverse[i:]`` holds 1/T_jj."""
+    if not _array_types(L, inverse):
+        return None
+
+    def generate(context, builder, signature, args):
+        _, columns, L, c, a, b, t, ld, k, inverse, i = args
+        c, a, b, t = (_address(context, builder, signature.args[2], L, index) for index in (c, a, b, t))
+        inverse = _address(context, builder, signature.args[9], inverse, i)
+        bits = signature.args[2].dtype.bitwidth
+
+        def make(n):
+            tile = Tile(context, builder, _rows(tall.literal_value, bits), n, bits)
+            reduced = tile.subtract_products(tile.load(c, ld), a, ld, b, ld, INDEX(1), k)
+            tile.store(tile.solve(reduced, t, ld, inverse), c, ld)
+
+        switch(builder, columns, UNIT, make)
+        return context.get_dummy_value()
+
+    index = types.int64
+    return types.void(tall, index, L, index, index, index, index, index, index, inverse, index), generate
+
+
+@intrinsic
+def factor_tile(typing_context, columns, L, c, a, ld, k, diagonal, tolerance, scale, inverse, i):
+    """T of C − A Aᵀ = T Tᵀ, C and A in the array ``L``; bit j of the result: pivot j was too small.
+
+    That is, not above ``tolerance · diagonal[i + j]``; such a pivot is replaced by ``scale · diagonal[i + j]``, and with a
+    scale of NaN all that depends on it becomes NaN. ``inverse[i + j]`` becomes 1/T_jj.
+    """
+    if not _array_types(L, diagonal, inverse):
+        return None
+
+    def generate(context, builder, signature, args):
+        columns, L, c, a, ld, k, diagonal, tolerance, scale, inverse, i = args
+        c, a = (_address(context, builder, signature.args[1], L, index) for index in (c, a))
+        diagonal = _address(context, builder, signature.args[6], diagonal, i)
+        inverse = _address(context, builder, signature.args[9], inverse, i)
+
+        def make(n):
+            tile = Tile(context, builder, UNIT, n, L_bits)
+            reduced = tile.subtract_products(tile.load(c, ld), a, ld, a, ld, INDEX(1), k)
+            factor, failed = tile.factor(reduced, diagonal, tolerance, scale, inverse)
+            tile.store(factor, c, ld)
+            return failed
+
+        return switch(builder, columns, UNIT, make)
+
+    index, L_bits = types.int64, L.dtype.bitwidth
+    return index(index, L, index, index, index, index, diagonal, L.dtype, L.dtype, inverse, index), generate
+
+
+@intrinsic(prefer_literal=True)
+def multiply_tile(typing_context, tall, columns, C, c, ldc, A, a, lda, b, k):
+    """C ← C − A B, B (k, columns) in the array ``C`` at ``b``, its columns as far apart as those of C."""
+    if not _array_types(C, A):
+        return None
+
+    def generate(context, builder, signature, args):
+        _, columns, C, c, ldc, A, a, lda, b, k = args
+        b = _address(context, builder, signature.args[2], C, b)
+        C = _address(context, builder, signature.args[2], C, c)
+        a = _address(context, builder, signature.args[5], A, a)
+        bits = signature.args[2].dtype.bitwidth
+
+        def make(n):
+            t = Tile(context, builder, _rows(tall.literal_value, bits), n, bits)
+            t.store(t.subtract_products(t.load(C, ldc), a, lda, b, INDEX(1), ldc, k), C, ldc)
+
+        switch(builder, columns, UPDATE_COLUMNS, make)
+        return context.get_dummy_value()
+
+    index = types.int64
+    return types.void(tall, index, C, index, index, A, index, index, index, index), generate
+
+
+@intrinsic
+def forward_tile(typing_context, columns, L, t, ld, inverse, i, X, x):
+    """Solve T y = x for a diagonal tile at ``t`` of L, and subtract L y from the rows of the tile below T."""
+    if not _array_types(L, inverse, X):
+        return None
+
+    def generate(context, builder, signature, args):
+        columns, L, t, ld, inverse, i, X, x = args
+        t = _address(context, builder, signature.args[1], L, t)
+        inverse = _address(context, builder, signature.args[4], inverse, i)
+        x = _address(context, builder, signature.args[6], X, x)
+        bits = signature.args[1].dtype.bitwidth
+
+        def make(n):
+            tile = Tile(context, builder, UNIT, 1, bits)
+            vector = tile.load_column(x, INDEX(0))
+            solved = []
+            for j in range(n):
+                value = builder.extract_element(vector, INT32(j))
+                solved.append(builder.fmul(value, builder.load(tile.at(inverse, INDEX(j)))))
+                vector = tile.subtract_product(vector, tile.load_column(t, tile.offset(ld, j)), solved[-1])
+            for j, value in enumerate(solved):  # what stands above the diagonal of T has spoilt them
+                vector = builder.insert_element(vector, value, INT32(j))
+            tile.store_column(vector, x, INDEX(0))
+
+        switch(builder, columns, UNIT, make)
+        return context.get_dummy_value()
+
+    index = types.int64
+    return types.void(index, L, index, index, inverse, index, X, index), generate
+
+
+@intrinsic
+def subtract_dots(typing_context, columns, L, a, ld, rows, X, y, x):
+    """X[x + j] ← X[x + j] − Σ_i L_ij X[y + i]; L (rows, columns) at ``a``, rows a multiple of UNIT."""
+    if not _array_types(L, X):
+        return None
+
+    def generate(context, builder, signature, args):
+        columns, L, a, ld, rows, X, y, x = args
+        a = _address(context, builder, signature.args[1], L, a)
+        y, x = (_address(context, builder, signature.args[5], X, index) for index in (y, x))
+        bits = signature.args[1].dtype.bitwidth
+        b = builder
+
+        def make(n):
+            tile = Tile(context, builder, UNIT, n, bits)
+            before = b.block
+            head, body, after = (b.append_basic_block(name) for name in ("dot.head", "dot.body", "dot.after"))
+            b.branch(head)
+            b.position_at_end(head)
+            row = b.phi(INDEX)
+            row.add_incoming(INDEX(0), before)
+            sums = [b.phi(tile.vector) for _ in range(n)]
+            for phi in sums:
+                phi.add_incoming(ir.Constant(tile.vector, [0.0] * UNIT), before)
+            b.cbranch(b.icmp_signed("<", row, rows), body, after)
+            b.position_at_end(body)
+            factor = tile.load_column(y, row)
+            for j, phi in enumerate(sums):
+                column = tile.load_column(a, b.add(tile.offset(ld, j), row))
+                phi.add_incoming(tile.multiply_add(column, factor, phi), body)
+            row.add_incoming(b.add(row, INDEX(UNIT)), body)
+            b.branch(head)
+            b.position_at_end(after)
+            for j, phi in enumerate(sums):
+                place = tile.at(x, INDEX(j))
+                b.store(b.fsub(b.load(place), tile.sum(phi)), place)
+
+        switch(builder, columns, UNIT, make)
+        return context.get_dummy_value()
+
+    index = types.int64
+    return types.void(index, L, index, index, index, X, index, index), generate
+
+
+@intrinsic
+def clear(typing_context, C, begin, count):
+    """C[begin : begin + count] ← 0"""
+    if not _array_types(C):
+        return None
+
+    def generate(context, builder, signature, args):
+        C, begin, count = args
+        size = builder.mul(count, INDEX(signature.args[0].dtype.bitwidth // 8))
+        cgutils.memset(builder, _address(context, builder, signature.args[0], C, begin), size, 0)
+        return context.get_dummy_value()
+
+    return types.void(C, types.int64, types.int64), generate
+
+
+@intrinsic
+def add_block(typing_context, rows, columns, C, c, ldc, A, a, lda):
+    """C ← C + A, A perhaps of another precision; no entry beyond the rows is touched, since others may write there."""
+    if not (_array_types(C) and _array_types(A)):
+        return None
+
+    def generate(context, builder, signature, args):
+        rows, columns, C, c, ldc, A, a, lda = args
+        b = builder
+        C = _address(context, b, signature.args[2], C, c)
+        A = _address(context, b, signature.args[5], A, a)
+        bits = (signature.args[2].dtype.bitwidth, signature.args[5].dtype.bitwidth)
+        AddBlock(b, bits).run(rows, columns, C, ldc, A, lda)
+        return context.get_dummy_value()
+
+    index = types.int64
+    return types.void(index, index, C, index, index, A, index, index), generate
+
+
+@intrinsic
+def copy_run(typing_context, rows, C, c, A, a):
+    """C[c + i] ← A[a + i], i < rows, both of one precision and apart; made for short runs."""
+    if not _array_types(C, A):
+        return None
+
+    def generate(context, builder, signature, args):
+        rows, C, c, A, a = args
+        C = _address(context, builder, signature.args[1], C, c)
+        A = _address(context, builder, signature.args[3], A, a)
+        bits = signature.args[1].dtype.bitwidth
+        AddBlock(builder, (bits, bits), add=False).run(rows, INDEX(1), C, INDEX(0), A, INDEX(0))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, C, types.int64, A, types.int64), generate

@@ -1,0 +1,121 @@
+"""A symmetric SciPy matrix by blocks: its graph, and its values in the store that a factorisation reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from sparselm.errors import SolverError
+from sparselm.kernels.block_pattern import add_values, find_blocks, place_values
+from sparselm.linear_solvers.block_cholesky.symbolic import Symbolic
+from sparselm.linear_solvers.block_graph import BlockGraph, make_graph
+
+Array = npt.NDArray[np.float64]
+IndexArray = npt.NDArray[np.int32]
+LongArray = npt.NDArray[np.int64]
+
+
+class MatrixPattern:
+    """Where a matrix in compressed columns, rows or block rows has entries, cut into blocks.
+
+    Only the lower triangle is looked at; the upper one may be there or not.
+
+    Parameters
+    ----------
+    matrix
+        SciPy sparse matrix or array of format csc, csr or bsr.
+    block_sizes
+        Columns of each block, or one number for all of them.
+    """
+
+    def __init__(self, matrix: Any, block_sizes: int | npt.ArrayLike) -> None:
+        self._compressed, self._of_data = _compress(matrix)
+        self._given = matrix if matrix.format == "bsr" else self._compressed
+        self._given_arrays = (self._given.indptr.copy(), self._given.indices.copy())
+        self._by_columns = self._compressed.format == "csc"
+        n = self._compressed.shape[0]
+        sizes = _checked_sizes(block_sizes, n)
+        self.offsets: LongArray = np.append(0, np.cumsum(sizes, dtype=np.int64))
+        self._block: IndexArray = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+        self._edge: LongArray = np.empty(len(self._compressed.indices), dtype=np.int64)
+        arrays = (self._compressed.indptr, self._compressed.indices, self._by_columns, self._block, len(sizes))
+        none = np.empty(0, dtype=np.int32)
+        count = find_blocks(*arrays, none, none, self._edge)
+        high, low = np.empty((2, count), dtype=np.int32)
+        find_blocks(*arrays, high, low, self._edge)
+        self.graph: BlockGraph = make_graph(sizes, high, low)
+
+    def place(self, symbolic: Symbolic) -> LongArray:
+        """Where each number of a matrix's ``data`` goes in the store, −1 for those above the diagonal."""
+        compressed = self._compressed
+        target = np.empty(len(compressed.indices), dtype=np.int64)
+        place_values(
+            compressed.indptr, compressed.indices, self._by_columns, self._block, self.offsets, self._edge,
+            symbolic.edge_source, symbolic.edge_turned, self.graph.num_edges, target,
+        )  # fmt: skip
+        if self._of_data is None:
+            return target
+        by_data = np.empty(len(target), dtype=np.int64)
+        by_data[self._of_data] = target
+        return by_data
+
+    def check(self, matrix: Any) -> None:
+        """Raise unless a matrix has this pattern, entry by entry."""
+        indptr, indices = self._given_arrays
+        if (
+            getattr(matrix, "format", None) == self._given.format
+            and matrix.shape == self._given.shape
+            and np.array_equal(matrix.indptr, indptr)
+            and np.array_equal(matrix.indices, indices)
+        ):
+            return
+        raise SolverError(
+            f"the matrix has another pattern than the one that was analysed (format {self._given.format}, shape "
+            f"{self._given.shape}, {len(indices)} stored indices): call analyze or factorize for it"
+        )
+
+
+def copy_values(target: LongArray, matrix: Any, store: Array) -> None:
+    """Put a matrix's values into the store."""
+    add_values(target, np.ascontiguousarray(matrix.data, dtype=np.float64).reshape(-1), store)
+
+
+def _compress(matrix: Any) -> tuple[Any, LongArray | None]:
+    """The matrix by scalar columns or rows, and, for block rows, the place in ``data`` of each of its entries."""
+    kind = getattr(matrix, "format", type(matrix).__name__)
+    if not sp.issparse(matrix) or kind not in ("csc", "csr", "bsr"):
+        raise SolverError(
+            f"a matrix of kind {kind}, expected a SciPy sparse matrix of format csc, csr or bsr: A.tocsc(), or "
+            "scipy.sparse.csc_matrix(A) of a dense one"
+        )
+    if matrix.shape[0] != matrix.shape[1]:
+        raise SolverError(f"the matrix has shape {matrix.shape}, expected a square one")
+    if np.iscomplexobj(matrix):
+        raise SolverError("the matrix is complex, expected real numbers")
+    if kind != "bsr":
+        return matrix, None
+    count = int(np.prod(matrix.data.shape))
+    numbered = sp.bsr_matrix(
+        (np.arange(count, dtype=np.int64).reshape(matrix.data.shape), matrix.indices, matrix.indptr), shape=matrix.shape
+    ).tocsr()
+    return numbered, numbered.data
+
+
+def _checked_sizes(block_sizes: int | npt.ArrayLike, n: int) -> IndexArray:
+    sizes = np.asarray(block_sizes)
+    if sizes.dtype.kind not in "iu" and sizes.size:
+        raise SolverError(f"block_sizes has type {sizes.dtype}, expected an integer or an array of integers")
+    if sizes.ndim == 0:
+        size = int(sizes)
+        if size < 1 or n % size:
+            raise SolverError(f"block_sizes = {size}, expected a divisor of the {n} columns, or an array of sizes")
+        return np.full(n // size, size, dtype=np.int32)
+    if sizes.ndim != 1 or (sizes < 1).any() or int(sizes.sum()) != n:
+        raise SolverError(
+            f"block_sizes has shape {sizes.shape}, least {sizes.min(initial=0)} and sum {sizes.sum()}, expected positive "
+            f"sizes in one dimension that sum to the {n} columns"
+        )
+    return sizes.astype(np.int32)

@@ -1,0 +1,177 @@
+"""The numeric factorisation of one symbolic one: all workspace, filled by every call."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from sparselm.kernels.frontal_solve import Solve, solve
+from sparselm.kernels.multifrontal import Numbers, factorize, multiply
+from sparselm.linear_solvers.block_cholesky.symbolic import Symbolic
+
+Array = npt.NDArray[np.float64]
+Precision = Literal["float64", "float32"]
+
+# Right-hand sides that are done together: a front's panel then is in the cache for all of them.
+SIDES = 8
+
+# Predicted nanoseconds below which a second thread costs more than it saves.
+SERIAL = 100_000.0
+
+# Arenas of threads start this many entries apart, a page, so that no two threads write to one cache line.
+_PAGE = 512
+
+# Entries after the last one that tiles may read.
+_MARGIN = 64
+
+_NONE_HELD = np.zeros(0, dtype=bool)
+
+
+class Numeric:
+    """Store, factor and work space for L Lᵀ = P (A + D) Pᵀ.
+
+    Parameters
+    ----------
+    symbolic
+    precision
+        Of the factor. The matrix is float64.
+    pivot_tolerance
+        None: pivots that are not positive make the factorisation fail. Otherwise a pivot that is not above
+        ``pivot_tolerance`` times the diagonal entry that it comes from is replaced by that entry.
+
+    Attributes
+    ----------
+    store : (symbolic.store_size,) float64
+        The matrix, block by block; see ``symbolic.edge_source``.
+    """
+
+    def __init__(
+        self, symbolic: Symbolic, precision: Precision = "float64", pivot_tolerance: float | None = None
+    ) -> None:
+        self.symbolic = symbolic
+        self.dtype = np.dtype(precision)
+        n = symbolic.size
+        self.max_threads = numba.get_num_threads() if symbolic.work > SERIAL else 1
+        self._arena_size = _whole_pages(symbolic.arena_size)
+        self._common_size = _whole_pages(symbolic.common_size)
+        self.store: Array = np.zeros(symbolic.store_size)
+        self._damping: Array = np.zeros(n)
+        work = self._common_size + self.max_threads * self._arena_size + _MARGIN
+        self._numbers = Numbers(
+            store=self.store,
+            damping=self._damping,
+            held=_NONE_HELD,
+            tolerance=self.dtype.type(0.0 if pivot_tolerance is None else pivot_tolerance),
+            scale=self.dtype.type(np.nan if pivot_tolerance is None else 1.0),
+            factor=np.empty(symbolic.factor_size + _MARGIN, dtype=self.dtype),
+            work=np.empty(work, dtype=self.dtype),
+            diagonal=np.ones(n + _MARGIN, dtype=self.dtype),
+            inverse=np.ones(n + _MARGIN, dtype=self.dtype),
+            bad=np.zeros(n, dtype=bool),
+        )
+        self._counters = np.zeros(max(symbolic.num_counters + 1, 2 * symbolic.num_supernodes + 3), dtype=np.int64)
+        self._fronts = np.empty(0, dtype=self.dtype)
+        self._held = np.zeros(n, dtype=bool)
+
+    @property
+    def bad(self) -> npt.NDArray[np.bool_]:
+        """Pivots that were too small, by scalar position."""
+        return self._numbers.bad
+
+    def factorize(self, damping: Array | None = None) -> bool:
+        """Factorise the store plus D, given by column; False where a pivot was too small. D = +∞ holds a component."""
+        numbers = self._numbers
+        if damping is not None:
+            np.take(damping, self.symbolic.column, out=self._damping, mode="clip")
+            np.isinf(self._damping, out=self._held)
+            if self._held.any():
+                numbers = numbers._replace(held=self._held)
+                self._damping[self._held] = 0.0
+        else:
+            self._damping[:] = 0.0
+        self._numbers = numbers if len(numbers.held) else numbers._replace(held=_NONE_HELD)
+        factorize(
+            self.symbolic.fronts, self._numbers, self.symbolic.tasks, self._lanes(), self._common_size, self._arena_size,
+            self._counters,
+        )  # fmt: skip
+        return not self.bad.any()
+
+    def bad_blocks(self) -> npt.NDArray[np.int32]:
+        """Blocks with a pivot that was too small, in the order of elimination, none twice."""
+        positions = np.flatnonzero(self.bad)
+        blocks = self.symbolic.block_at(positions)
+        _, first = np.unique(blocks, return_index=True)
+        return blocks[np.sort(first)]
+
+    def solve(self, b: Array, x: Array, *, forward: bool = True, backward: bool = True) -> None:
+        """x ← (A + D)⁻¹ b, both ``(q, n)`` by column; or only one of the two triangular solves, by position."""
+        total = self.symbolic.num_rows
+        for begin in range(0, len(b), SIDES):
+            sides = min(SIDES, len(b) - begin)
+            if len(self._fronts) < sides * total + _MARGIN:
+                self._fronts = np.empty(sides * total + _MARGIN, dtype=self.dtype)
+            numbers = self._numbers
+            arguments = Solve(numbers.factor, numbers.inverse, self.symbolic.column, total, self._fronts)
+            pivots = self._fronts[: sides * total].reshape(sides, total)
+            if not forward:
+                pivots[:, self.symbolic.pivot_row] = b[begin : begin + sides]
+            solve(
+                self.symbolic.fronts, arguments, b[begin : begin + sides], x[begin : begin + sides],
+                self.symbolic.solve_tasks, self._lanes(), self._counters, not forward, not backward,
+            )  # fmt: skip
+            if not backward:
+                x[begin : begin + sides] = pivots[:, self.symbolic.pivot_row]
+
+    def hold(self, b: Array) -> None:
+        """Make a right-hand side 0 where components are held."""
+        if len(self._numbers.held):
+            b[self.symbolic.column[self._held]] = 0.0
+
+    def multiply(self, x: Array, y: Array) -> None:
+        """y ← (A + D) x by column, in float64, held components' rows and columns being the identity's."""
+        multiply(self.symbolic.fronts, self._numbers, self.symbolic.column, x, y)
+
+    def logdet(self) -> float:
+        """log det (A + D) = −2 Σ log(1 / L_ii)."""
+        return -2.0 * float(np.log(self._numbers.inverse[: self.symbolic.size].astype(np.float64)).sum())
+
+    def _lanes(self) -> int:
+        return min(self.max_threads, int(numba.get_num_threads()))
+
+
+def _whole_pages(entries: int) -> int:
+    return (entries + _PAGE - 1) // _PAGE * _PAGE
+
+
+def refine(numeric: Numeric, b: Array, x: Array, steps: int) -> tuple[int, float]:
+    """Iterative refinement of one right-hand side, r = b − (A + D) x, x ← x + (A + D)⁻¹ r, with the factor there is.
+
+    It stops after ``steps`` steps or where the residual no longer becomes half as large, and keeps the better x. Returns
+    the steps that were kept and ‖r‖∞.
+
+    References
+    ----------
+    N. J. Higham, "Accuracy and Stability of Numerical Algorithms", SIAM, 2nd ed. 2002, section 12.1.
+    """
+    r = np.empty((1, len(b)))
+    d = np.empty((1, len(b)))
+
+    def residual() -> float:
+        numeric.multiply(x, r[0])
+        np.subtract(b, r[0], out=r[0])
+        return float(np.abs(r[0]).max(initial=0.0))
+
+    norm = residual()
+    for step in range(steps):
+        numeric.solve(r, d)
+        x += d[0]
+        last, norm = norm, residual()
+        if not norm < last:
+            x -= d[0]
+            return step, last
+        if norm > 0.5 * last or norm == 0.0:
+            return step + 1, norm
+    return steps, norm
