@@ -156,7 +156,8 @@ class Tile:
             original = b.load(self.at(diagonal, INDEX(j)))
             low = b.fcmp_unordered("<=", pivot, b.fmul(tolerance, original))  # true of NaN
             failed = b.or_(failed, b.shl(b.zext(low, INDEX), INDEX(j)))
-            pivots.append(b.select(low, b.fmul(scale, original), pivot))
+            positive = b.fcmp_ordered(">", original, self.entry(0.0))
+            pivots.append(b.select(low, b.fmul(scale, b.select(positive, original, self.entry(1.0))), pivot))
             # Columns are scaled at the end: the next pivot waits for a division, not for a root and a division.
             scaled = b.fmul(tile[j], self.broadcast(b.fdiv(self.entry(1.0), pivots[-1])))
             for i in range(j + 1, self.columns):

@@ -156,16 +156,16 @@ def _cut_large_front(tasks, at, s, w, m, arrived, counter, signal):
         before, target, counter = counter, at - begin, counter + 1
         begin = at
         below = padded(last)
-        ends = final and below >= m
-        at = _emit(tasks, at, FACTOR, s, first, 0, 0, before, target, signal if ends else counter)
-        if below >= m:
+        at = _emit(tasks, at, FACTOR, s, first, 0, 0, before, target, signal if last == m else counter)
+        if last == m:
             continue
         before, target, counter = counter, at - begin, counter + 1
         begin = at
-        for row in range(below, m, CHUNK):
-            at = _emit(tasks, at, SOLVE, s, first, row, 0, before, target, counter)
-        before, target, counter = counter, at - begin, counter + 1
-        begin = at
+        if below < m:  # otherwise the last diagonal tile has the few rows below the pivots too
+            for row in range(below, m, CHUNK):
+                at = _emit(tasks, at, SOLVE, s, first, row, 0, before, target, counter)
+            before, target, counter = counter, at - begin, counter + 1
+            begin = at
         for column in range(last, w, CHUNK):
             for row in range(column, m, CHUNK):
                 at = _emit(tasks, at, SUBTRACT, s, first, row, column, before, target, counter)

@@ -103,8 +103,9 @@ def solve_tile(typing_context, tall, columns, L, c, a, b, t, ld, k, inverse, i):
 def factor_tile(typing_context, columns, L, c, a, ld, k, diagonal, tolerance, scale, inverse, i):
     """T of C − A Aᵀ = T Tᵀ, C and A in the array ``L``; bit j of the result: pivot j was too small.
 
-    That is, not above ``tolerance · diagonal[i + j]``; such a pivot is replaced by ``scale · diagonal[i + j]``, and with a
-    scale of NaN all that depends on it becomes NaN. ``inverse[i + j]`` becomes 1/T_jj.
+    That is, not above ``tolerance · diagonal[i + j]``; such a pivot is replaced by ``scale · diagonal[i + j]``, or by
+    ``scale`` where that entry is not positive, and with a scale of NaN all that depends on it becomes NaN.
+    ``inverse[i + j]`` becomes 1/T_jj.
     """
     if not _array_types(L, diagonal, inverse):
         return None

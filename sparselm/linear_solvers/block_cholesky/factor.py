@@ -65,7 +65,7 @@ class Analysis:
 
     @property
     def order(self) -> IndexArray:
-        return self._symbolic.ordering.order
+        return self._symbolic.order
 
     @property
     def ordering(self) -> str:
@@ -160,7 +160,7 @@ class Factor:
             raise SolverError("damping has an entry that is negative or NaN, expected D ≥ 0, +inf to hold a component")
         with use_threads(self._num_threads):
             positive = numeric.factorize(d)
-        if not np.isfinite(numeric.store.sum()):
+        if not numeric.is_finite():
             raise SolverError(f"the matrix has a number that is not finite in {self._not_finite()}")
         if not positive and not self._tolerant:
             block = int(numeric.bad_blocks()[0])
@@ -221,6 +221,8 @@ class Factor:
         self._check_valid()
         rows, one = self._rows(b)
         x = np.empty_like(rows)
+        if forward:
+            self._numeric.hold(rows.T)
         with use_threads(self._num_threads):
             self._numeric.solve(rows, x, forward=forward, backward=not forward)
         return x[0] if one else np.ascontiguousarray(x.T)
@@ -304,7 +306,8 @@ def factorize(
         numbers up to about 1e6.
     pivot_tolerance
         For semi-definite matrices: a pivot that is not above this times the diagonal entry it comes from is replaced by
-        that entry, so that its component of x is 0 up to rounding where A x = b has a solution. 1e-12 is a good value.
+        that entry (by 1 where that is not positive), so that its component of x is 0 up to rounding where A x = b has a
+        solution. 1e-12 is a good value.
     num_threads
         Threads that work on it; all by default. The factor has the same bits for any number.
 

@@ -35,6 +35,7 @@ class MatrixPattern:
         self._compressed, self._of_data = _compress(matrix)
         self._given = matrix if matrix.format == "bsr" else self._compressed
         self._given_arrays = (self._given.indptr.copy(), self._given.indices.copy())
+        self._data_shape = matrix.data.shape
         self._by_columns = self._compressed.format == "csc"
         n = self._compressed.shape[0]
         sizes = _checked_sizes(block_sizes, n)
@@ -51,7 +52,7 @@ class MatrixPattern:
     def place(self, symbolic: Symbolic) -> LongArray:
         """Where each number of a matrix's ``data`` goes in the store, −1 for those above the diagonal."""
         compressed = self._compressed
-        target = np.empty(len(compressed.indices), dtype=np.int64)
+        target = np.full(len(compressed.indices), -1, dtype=np.int64)  # arrays may be longer than what is in use
         place_values(
             compressed.indptr, compressed.indices, self._by_columns, self._block, self.offsets, self._edge,
             symbolic.edge_source, symbolic.edge_turned, self.graph.num_edges, target,
@@ -70,7 +71,9 @@ class MatrixPattern:
             and matrix.shape == self._given.shape
             and np.array_equal(matrix.indptr, indptr)
             and np.array_equal(matrix.indices, indices)
+            and matrix.data.shape == self._data_shape
         ):
+            _check_real(matrix)
             return
         raise SolverError(
             f"the matrix has another pattern than the one that was analysed (format {self._given.format}, shape "
@@ -91,10 +94,9 @@ def _compress(matrix: Any) -> tuple[Any, LongArray | None]:
             f"a matrix of kind {kind}, expected a SciPy sparse matrix of format csc, csr or bsr: A.tocsc(), or "
             "scipy.sparse.csc_matrix(A) of a dense one"
         )
-    if matrix.shape[0] != matrix.shape[1]:
+    if len(matrix.shape) != 2 or matrix.shape[0] != matrix.shape[1]:
         raise SolverError(f"the matrix has shape {matrix.shape}, expected a square one")
-    if np.iscomplexobj(matrix):
-        raise SolverError("the matrix is complex, expected real numbers")
+    _check_real(matrix)
     if kind != "bsr":
         return matrix, None
     count = int(np.prod(matrix.data.shape))
@@ -102,6 +104,11 @@ def _compress(matrix: Any) -> tuple[Any, LongArray | None]:
         (np.arange(count, dtype=np.int64).reshape(matrix.data.shape), matrix.indices, matrix.indptr), shape=matrix.shape
     ).tocsr()
     return numbered, numbered.data
+
+
+def _check_real(matrix: Any) -> None:
+    if np.iscomplexobj(matrix):
+        raise SolverError("the matrix is complex, expected real numbers")
 
 
 def _checked_sizes(block_sizes: int | npt.ArrayLike, n: int) -> IndexArray:

@@ -99,6 +99,12 @@ class Numeric:
         )  # fmt: skip
         return not self.bad.any()
 
+    def is_finite(self) -> bool:
+        """Whether all numbers of the matrix are; most often their sum tells."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = self.store.sum()
+        return bool(np.isfinite(total) or np.isfinite(self.store).all())
+
     def bad_blocks(self) -> npt.NDArray[np.int32]:
         """Blocks with a pivot that was too small, in the order of elimination, none twice."""
         positions = np.flatnonzero(self.bad)

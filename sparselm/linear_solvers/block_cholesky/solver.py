@@ -82,7 +82,7 @@ class BlockCholesky(AbstractLinearSolver):
         """Factorise JᵀJ + D; D is added on the way, JᵀJ stays as it is."""
         if system.numeric.factorize(damping):
             return system
-        if not np.isfinite(system.numeric.store.sum()) or np.isnan(damping).any():
+        if not system.numeric.is_finite() or np.isnan(damping).any():
             return Failure("JᵀJ + D has an entry that is not finite")
         return Failure("JᵀJ + D is not positive definite", int(system.numeric.bad_blocks()[0]))
 
