@@ -122,7 +122,7 @@ def _checked_sizes(block_sizes: int | npt.ArrayLike, n: int) -> IndexArray:
         return np.full(n // size, size, dtype=np.int32)
     if sizes.ndim != 1 or (sizes < 1).any() or int(sizes.sum()) != n:
         raise SolverError(
-            f"block_sizes has shape {sizes.shape}, least {sizes.min(initial=0)} and sum {sizes.sum()}, expected positive "
-            f"sizes in one dimension that sum to the {n} columns"
+            f"block_sizes has shape {sizes.shape}, least {sizes.min() if sizes.size else 0} and sum {sizes.sum()}, "
+            f"expected positive sizes in one dimension that sum to the {n} columns"
         )
     return sizes.astype(np.int32)

@@ -83,7 +83,7 @@ class Numeric:
 
     def factorize(self, damping: Array | None = None) -> bool:
         """Factorise the store plus D, given by column; False where a pivot was too small. D = +∞ holds a component."""
-        numbers = self._numbers
+        numbers = self._numbers._replace(held=_NONE_HELD)
         if damping is not None:
             np.take(damping, self.symbolic.column, out=self._damping, mode="clip")
             np.isinf(self._damping, out=self._held)
@@ -92,7 +92,7 @@ class Numeric:
                 self._damping[self._held] = 0.0
         else:
             self._damping[:] = 0.0
-        self._numbers = numbers if len(numbers.held) else numbers._replace(held=_NONE_HELD)
+        self._numbers = numbers
         factorize(
             self.symbolic.fronts, self._numbers, self.symbolic.tasks, self._lanes(), self._common_size, self._arena_size,
             self._counters,
