@@ -78,19 +78,81 @@ class Tile:
         """a·b + c"""
         return self.builder.call(self._multiply_add, [a, b, c])
 
-    def sum(self, vector):
-        """The sum of the entries of a vector, by halves."""
-        rows = self.rows
-        while rows > 1:
-            rows //= 2
-            low, high = (
-                self.builder.shuffle_vector(
-                    vector, vector, ir.Constant(ir.VectorType(INT32, rows), list(range(begin, begin + rows)))
-                )
-                for begin in (0, rows)
-            )
-            vector = self.builder.fadd(low, high)
-        return self.builder.extract_element(vector, INT32(0))
+    def shuffle(self, a, b, lanes):
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT32, len(lanes)), lanes))
+
+    def sums(self, vectors):
+        """A vector of the sums of each of UNIT vectors, by halves: their lanes are interleaved, then added."""
+        distance = 1
+        while len(vectors) > 1:
+            low = [i + (UNIT - distance if i & distance else 0) for i in range(UNIT)]
+            high = [lane + distance for lane in low]
+            vectors = [
+                self.builder.fadd(self.shuffle(a, b, low), self.shuffle(a, b, high))
+                for a, b in zip(vectors[::2], vectors[1::2], strict=True)
+            ]
+            distance *= 2
+        return vectors[0]
+
+    def subtract_dots(self, x, L, ld, rows):
+        """x less, for each column of the tile, the product of what L and x have UNIT and more rows further down."""
+        b = self.builder
+        before = b.block
+        head, body, after = (b.append_basic_block(name) for name in ("dot.head", "dot.body", "dot.after"))
+        b.branch(head)
+        b.position_at_end(head)
+        row = b.phi(INDEX)
+        row.add_incoming(INDEX(0), before)
+        zero = ir.Constant(self.vector, [0.0] * UNIT)
+        sums = [b.phi(self.vector) for _ in range(self.columns)]
+        for phi in sums:
+            phi.add_incoming(zero, before)
+        b.cbranch(b.icmp_signed("<", row, rows), body, after)
+        b.position_at_end(body)
+        further = b.add(row, INDEX(UNIT))
+        factor = self.load_column(x, further)
+        for j, phi in enumerate(sums):
+            column = self.load_column(L, b.add(self.offset(ld, j), further))
+            phi.add_incoming(self.multiply_add(column, factor, phi), body)
+        row.add_incoming(further, body)
+        b.branch(head)
+        b.position_at_end(after)
+        return b.fsub(self.load_column(x, INDEX(0)), self.sums(sums + [zero] * (UNIT - self.columns)))
+
+    def solve_forward(self, vector, T, ldt, inverse_diagonal):
+        """T⁻¹ x in the lanes of the columns, x less its product with the rows below T in the others.
+
+        Each lane waits for a product of the one before it with a number that is known beforehand, T_ij / T_jj.
+        """
+        solved = []
+        for j in range(self.columns):
+            inverse = self.broadcast(self.builder.load(self.at(inverse_diagonal, INDEX(j))))
+            pivot = self.shuffle(vector, vector, [j] * self.rows)
+            solved.append(self.builder.fmul(pivot, inverse))
+            column = self.builder.fmul(self.load_column(T, self.offset(ldt, j)), inverse)
+            vector = self.multiply_add(self.builder.fneg(column), pivot, vector)
+        for j, value in enumerate(solved):  # what stands above the diagonal of T has spoilt them
+            lanes = list(range(self.rows))
+            lanes[j] += self.rows
+            vector = self.shuffle(vector, value, lanes)
+        return vector
+
+    def solve_transposed(self, vector, T, ldt, inverse_diagonal):
+        """T⁻ᵀ x in the lanes of the columns, of which what the other lanes contribute is subtracted first."""
+        b = self.builder
+        signature = ir.FunctionType(self.entry, [self.entry] * 3)
+        multiply_add = cgutils.get_or_insert_function(b.module, signature, f"llvm.fmuladd.f{8 * self.bytes}")
+        lanes = [b.extract_element(vector, INT32(j)) for j in range(UNIT)]
+        for i in reversed(range(UNIT)):
+            inverse = b.load(self.at(inverse_diagonal, INDEX(i))) if i < self.columns else None
+            for j in range(min(i, self.columns)):
+                scalar = b.load(self.at(T, b.add(self.offset(ldt, j), INDEX(i))))
+                if inverse is not None:
+                    scalar = b.fmul(scalar, inverse)
+                lanes[j] = b.call(multiply_add, [b.fneg(scalar), lanes[i], lanes[j]])
+            if inverse is not None:
+                vector = b.insert_element(vector, b.fmul(lanes[i], inverse), INT32(i))
+        return vector
 
     def subtract_product(self, c, a, scalar):
         """c − a·scalar"""

@@ -60,12 +60,12 @@ class BlockCholesky(_Benchmark):
 
     def track_nonzeros(self, name):
         """Non-zeros of L."""
-        return self.symbolic.nonzeros
+        return self.analysis.nonzeros
 
     track_nonzeros.unit = "non-zeros"
 
     def track_flops(self, name):
         """Predicted operations of the numeric factorisation."""
-        return self.symbolic.flops
+        return self.analysis.flops
 
     track_flops.unit = "operations"

@@ -8,58 +8,61 @@ from sparselm._jit import serial_kernel
 
 
 @serial_kernel
-def find_blocks(indptr, indices, by_columns, block, num_blocks, high, low, edge):
+def find_blocks(indptr, indices, by_columns, block, num_blocks, high, low):
     """The pairs of blocks in which the lower triangle has entries; returns their number.
 
     The matrix comes by columns or by rows; ``block (n,)`` is the block of each scalar index. Pair e is the block row
-    ``high[e]`` and the block column ``low[e]``. ``edge`` becomes, by entry: the number of its pair, −1 − v in the diagonal
-    block v, and num_blocks² above the diagonal. With ``high`` of length 0 pairs are only counted.
+    ``high[e]`` and the block column ``low[e]``. Pairs are numbered as they are met, going through the blocks of columns (or
+    rows) one after the other.
     """
-    seen = np.full(num_blocks, -1, np.int64)
+    seen = np.full(num_blocks, -1, np.int32)
+    count = 0
+    for major in range(indptr.shape[0] - 1):
+        own = block[major]
+        last = own  # runs of entries in one block are looked at once
+        for e in range(indptr[major], indptr[major + 1]):
+            minor = indices[e]
+            other = block[minor]
+            if other == last or other == own or ((minor < major) if by_columns else (minor > major)):  # noqa: SIM109
+                continue
+            last = other
+            if seen[other] != own:
+                seen[other] = own
+                high[count] = other if by_columns else own
+                low[count] = own if by_columns else other
+                count += 1
+    return count
+
+
+@serial_kernel
+def place_values(indptr, indices, by_columns, block, offsets, source, turned, target):
+    """Where each entry goes in the store of blocks: ``target``, −1 for entries above the diagonal.
+
+    ``source`` and ``turned`` tell the start of the block of each pair, numbered as by :func:`find_blocks`, and whether its
+    column is the higher block; after the pairs come the diagonal blocks.
+    """
+    num_blocks = offsets.shape[0] - 1
+    num_pairs = source.shape[0] - num_blocks
+    seen = np.full(num_blocks, -1, np.int32)
     pair = np.empty(num_blocks, np.int64)
-    above = num_blocks * num_blocks
     count = 0
     for major in range(indptr.shape[0] - 1):
         own = block[major]
         for e in range(indptr[major], indptr[major + 1]):
             minor = indices[e]
             if (minor < major) if by_columns else (minor > major):
-                edge[e] = above
-                continue
-            other = block[minor]
-            if other == own:
-                edge[e] = -1 - own
-                continue
-            if seen[other] != own:
-                seen[other] = own
-                pair[other] = count
-                if count < high.shape[0]:
-                    high[count] = other if by_columns else own
-                    low[count] = own if by_columns else other
-                count += 1
-            edge[e] = pair[other]
-    return count
-
-
-@serial_kernel
-def place_values(indptr, indices, by_columns, block, offsets, edge, source, turned, num_edges, target):
-    """Where each entry goes in the store of blocks: ``target``, −1 for entries above the diagonal.
-
-    ``source`` and ``turned`` tell the start of each pair's block there, and whether its column is the higher block; the
-    diagonal block of block v is number num_edges + v.
-    """
-    num_blocks = offsets.shape[0] - 1
-    for major in range(indptr.shape[0] - 1):
-        for e in range(indptr[major], indptr[major + 1]):
-            if edge[e] == num_blocks * num_blocks:
                 target[e] = -1
                 continue
-            row, column = indices[e], major
-            if not by_columns:
-                row, column = major, indices[e]
-            i, j = block[row], block[column]
+            other = block[minor]
+            number = num_pairs + own
+            if other != own:
+                if seen[other] != own:
+                    seen[other] = own
+                    pair[other] = count
+                    count += 1
+                number = pair[other]
+            row, column, i, j = (minor, major, other, own) if by_columns else (major, minor, own, other)
             r, c = row - offsets[i], column - offsets[j]
-            number = edge[e] if edge[e] >= 0 else num_edges - 1 - edge[e]
             if turned[number]:
                 target[e] = source[number] + r * (offsets[j + 1] - offsets[j]) + c
             else:
@@ -73,3 +76,24 @@ def add_values(target, values, store):
     for e in range(target.shape[0]):
         if target[e] >= 0:
             store[target[e]] += values[e]
+
+
+@serial_kernel
+def neighbours(first, second, indptr, indices, edge):
+    """The graph of edges ``first[e]``–``second[e]`` by node: neighbours, and the number of the edge that leads there."""
+    n = indptr.shape[0] - 1
+    indptr[:] = 0
+    for e in range(first.shape[0]):
+        indptr[first[e] + 1] += 1
+        indptr[second[e] + 1] += 1
+    for v in range(n):
+        indptr[v + 1] += indptr[v]
+    filled = indptr[:-1].copy()
+    for e in range(first.shape[0]):
+        u, v = first[e], second[e]
+        indices[filled[u]] = v
+        edge[filled[u]] = e
+        filled[u] += 1
+        indices[filled[v]] = u
+        edge[filled[v]] = e
+        filled[v] += 1

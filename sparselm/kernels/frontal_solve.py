@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from sparselm._jit import kernel, scalar
+from sparselm._jit import kernel, scalar, serial_kernel
 from sparselm._llvm import UNIT
 from sparselm.kernels.fronts import padded
 from sparselm.kernels.multifrontal import CHILD, HEIGHT, LENGTH, OWN, PANEL, PIVOT, RUN, STRIDE, THEIRS, VECTOR, WIDTH
@@ -23,11 +23,11 @@ from sparselm.kernels.tiles import (
     TALL_BYTES,
     UPDATE_COLUMNS,
     add_block,
+    backward_tile,
     clear,
     copy_run,
     forward_tile,
     multiply_tile,
-    subtract_dots,
 )
 
 
@@ -80,13 +80,8 @@ def _backward(f, v, s, x):
         clear(v.fronts, y + m, ld - m)
         for j in range((w - 1) // UNIT * UNIT, -1, -UNIT):
             columns = min(UNIT, w - j)
-            below = j + UNIT
-            subtract_dots(columns, v.factor, l + j * ld + below, ld, padded(m) - below, v.fronts, y + below, y + j)
-            for i in range(columns - 1, -1, -1):
-                value = v.fronts[y + j + i]
-                for r in range(i + 1, min(UNIT, m - j)):
-                    value -= v.factor[l + (j + i) * ld + j + r] * v.fronts[y + j + r]
-                v.fronts[y + j + i] = value * v.inverse[p + j + i]
+            rows = padded(m) - j - UNIT
+            backward_tile(columns, v.factor, l + j * (ld + 1), ld, rows, v.inverse, p + j, v.fronts, y + j)
         for r in range(w):
             x[c, v.column[p + r]] = v.fronts[y + r]
         for e in range(f.nodes[s, CHILD], f.nodes[s + 1, CHILD]):
@@ -106,18 +101,29 @@ class Solve(NamedTuple):
     fronts: np.ndarray  #: (q · rows,) the fronts' vectors
 
 
-@kernel
-def solve(f, v, b, x, tasks, lanes, counters, backward_only, forward_only):
-    """x ← (L Lᵀ)⁻¹ b, by ``lanes`` threads; ``tasks`` without stages.
+@serial_kernel
+def solve_serially(f, v, b, x, forward, backward):
+    """x ← (L Lᵀ)⁻¹ b on one thread; or one of the two halves.
 
-    Where ``forward_only``, y = L⁻¹ b is left in the pivots of ``v.fronts``; where ``backward_only``, it is taken from there.
+    Without the way back, y = L⁻¹ b is left in the pivots of ``v.fronts``; without the way forward, it is taken from there.
     """
+    count = f.nodes.shape[0] - 1
+    for s in range(count if forward else 0):
+        _gather(f, v, s, b)
+        _forward(f, v, s, b.shape[0])
+    for s in range(count - 1 if backward else -1, -1, -1):
+        _backward(f, v, s, x)
+
+
+@kernel
+def solve(f, v, b, x, forward, backward, tasks, lanes, counters):
+    """The same by ``lanes`` threads; ``tasks`` without stages."""
     counters[:] = 0
     num_tasks = tasks.shape[0]
     roots = f.nodes.shape[0] - 1
     queue, done = 2 * roots + 2, 2 * roots + 1
-    first = num_tasks if backward_only else 0
-    end = num_tasks if forward_only else 2 * num_tasks
+    first = 0 if forward else num_tasks
+    end = 2 * num_tasks if backward else num_tasks
     for _lane in prange(lanes):
         while True:
             t = first + fetch_add(counters, queue)
@@ -137,7 +143,7 @@ def solve(f, v, b, x, tasks, lanes, counters, backward_only, forward_only):
             above = tasks[t, SIGNAL]
             if above < roots:
                 wait_for(counters, roots + 1 + above, 1)
-            elif not backward_only:
+            elif forward:
                 wait_for(counters, done, num_tasks)
             s = tasks[t, NODE]
             for k in range((s + 1 if tasks[t, KIND] == FRONT else tasks[t, FIRST]) - 1, s - 1, -1):

@@ -14,7 +14,7 @@ from sparselm._jit import scalar, serial_kernel
 # Nanoseconds for a front, a pivot, an operation, an entry of the panel, and an entry of the lower triangle of the update
 # matrix: fitted to fronts of 1 to 120 pivots and 0 to 300 rows below on one core with AVX-512, where they are right to 7 %
 # on average. What is decided by them is which supernodes are merged and what is one task, never a result.
-FRONT, PIVOT, FLOP, PANEL, UPDATE = 200.0, 15.0, 0.0144, 0.33, 0.6
+FRONT, PIVOT, FLOP, PANEL, UPDATE = 120.0, 15.0, 0.0144, 0.7, 0.6
 
 
 @scalar

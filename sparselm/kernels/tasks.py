@@ -14,8 +14,9 @@ from numba.extending import intrinsic
 
 from sparselm._jit import scalar
 
-# Looks at a counter before a waiting thread offers its processor to others.
-_LOOKS = 200
+# Looks at a counter, some 10 µs, before a waiting thread sleeps for so many microseconds. Where other processes want the
+# processors, the thread that it waits for may have lost its own, for 16 ms at a time; it gets the one of a sleeping thread.
+LOOKS, NAP = 5_000, 20
 
 
 def _entry(context, builder, array_type, array, index):
@@ -44,15 +45,16 @@ def load(typing_context, array, index):
 
 
 @intrinsic
-def yield_processor(typing_context):
-    """Let another thread run (POSIX sched_yield)."""
+def nap(typing_context, microseconds):
+    """Sleep (POSIX usleep), and leave the processor to another thread."""
 
     def generate(context, builder, signature, args):
-        function_type = ir.FunctionType(ir.IntType(32), [])
-        builder.call(cgutils.get_or_insert_function(builder.module, function_type, "sched_yield"), [])
+        function_type = ir.FunctionType(ir.IntType(32), [ir.IntType(32)])
+        function = cgutils.get_or_insert_function(builder.module, function_type, "usleep")
+        builder.call(function, [builder.trunc(args[0], ir.IntType(32))])
         return context.get_dummy_value()
 
-    return types.void(), generate
+    return types.void(types.int64), generate
 
 
 @scalar
@@ -61,5 +63,5 @@ def wait_for(counters, counter, target):
     looks = 0
     while load(counters, counter) < target:
         looks += 1
-        if looks > _LOOKS:
-            yield_processor()
+        if looks > LOOKS:
+            nap(NAP)

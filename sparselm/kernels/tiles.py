@@ -20,12 +20,12 @@ by nonsense, as is what stands above the diagonal. LLVM splits the vectors to wh
 
 from __future__ import annotations
 
-from llvmlite import binding, ir
+from llvmlite import binding
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from sparselm._llvm import INDEX, INT32, UNIT, AddBlock, Tile, switch
+from sparselm._llvm import INDEX, UNIT, AddBlock, Tile, switch
 
 # Of the 32 registers of 64 bytes that AVX-512 has, 16 hold a tall tile; 16 registers of 32 bytes take half of both.
 _WIDE = binding.get_host_cpu_features().get("avx512f", False)
@@ -167,15 +167,8 @@ def forward_tile(typing_context, columns, L, t, ld, inverse, i, X, x):
         bits = signature.args[1].dtype.bitwidth
 
         def make(n):
-            tile = Tile(context, builder, UNIT, 1, bits)
-            vector = tile.load_column(x, INDEX(0))
-            solved = []
-            for j in range(n):
-                value = builder.extract_element(vector, INT32(j))
-                solved.append(builder.fmul(value, builder.load(tile.at(inverse, INDEX(j)))))
-                vector = tile.subtract_product(vector, tile.load_column(t, tile.offset(ld, j)), solved[-1])
-            for j, value in enumerate(solved):  # what stands above the diagonal of T has spoilt them
-                vector = builder.insert_element(vector, value, INT32(j))
+            tile = Tile(context, builder, UNIT, n, bits)
+            vector = tile.solve_forward(tile.load_column(x, INDEX(0)), t, ld, inverse)
             tile.store_column(vector, x, INDEX(0))
 
         switch(builder, columns, UNIT, make)
@@ -186,47 +179,31 @@ def forward_tile(typing_context, columns, L, t, ld, inverse, i, X, x):
 
 
 @intrinsic
-def subtract_dots(typing_context, columns, L, a, ld, rows, X, y, x):
-    """X[x + j] ← X[x + j] − Σ_i L_ij X[y + i]; L (rows, columns) at ``a``, rows a multiple of UNIT."""
-    if not _array_types(L, X):
+def backward_tile(typing_context, columns, L, t, ld, rows, inverse, i, X, x):
+    """x ← T⁻ᵀ (x − Bᵀ y): T the diagonal tile of L at ``t``, B all that is below it, x and y one after the other in X.
+
+    B has what is below T in the tile itself, and ``rows`` more, a multiple of UNIT, of which those beyond the last one are
+    0 in L and in X.
+    """
+    if not _array_types(L, inverse, X):
         return None
 
     def generate(context, builder, signature, args):
-        columns, L, a, ld, rows, X, y, x = args
-        a = _address(context, builder, signature.args[1], L, a)
-        y, x = (_address(context, builder, signature.args[5], X, index) for index in (y, x))
+        columns, L, t, ld, rows, inverse, i, X, x = args
+        t = _address(context, builder, signature.args[1], L, t)
+        inverse = _address(context, builder, signature.args[5], inverse, i)
+        x = _address(context, builder, signature.args[7], X, x)
         bits = signature.args[1].dtype.bitwidth
-        b = builder
 
         def make(n):
             tile = Tile(context, builder, UNIT, n, bits)
-            before = b.block
-            head, body, after = (b.append_basic_block(name) for name in ("dot.head", "dot.body", "dot.after"))
-            b.branch(head)
-            b.position_at_end(head)
-            row = b.phi(INDEX)
-            row.add_incoming(INDEX(0), before)
-            sums = [b.phi(tile.vector) for _ in range(n)]
-            for phi in sums:
-                phi.add_incoming(ir.Constant(tile.vector, [0.0] * UNIT), before)
-            b.cbranch(b.icmp_signed("<", row, rows), body, after)
-            b.position_at_end(body)
-            factor = tile.load_column(y, row)
-            for j, phi in enumerate(sums):
-                column = tile.load_column(a, b.add(tile.offset(ld, j), row))
-                phi.add_incoming(tile.multiply_add(column, factor, phi), body)
-            row.add_incoming(b.add(row, INDEX(UNIT)), body)
-            b.branch(head)
-            b.position_at_end(after)
-            for j, phi in enumerate(sums):
-                place = tile.at(x, INDEX(j))
-                b.store(b.fsub(b.load(place), tile.sum(phi)), place)
+            tile.store_column(tile.solve_transposed(tile.subtract_dots(x, t, ld, rows), t, ld, inverse), x, INDEX(0))
 
         switch(builder, columns, UNIT, make)
         return context.get_dummy_value()
 
     index = types.int64
-    return types.void(index, L, index, index, index, X, index, index), generate
+    return types.void(index, L, index, index, index, inverse, index, X, index), generate
 
 
 @intrinsic

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sparselm.kernels.gather import counting_sort
+from sparselm.kernels.block_pattern import neighbours
 
 IndexArray = npt.NDArray[np.int32]
 LongArray = npt.NDArray[np.int64]
@@ -23,14 +23,14 @@ class BlockGraph:
         Columns of each block.
     indptr, indices : (n + 1,) int64, (2 num_edges,) int32
         Neighbours of each block, itself left out.
-    edge : (2 num_edges,) int32 or int64
+    edge : (2 num_edges,) int32
         Number of the edge that leads there.
     """
 
     sizes: IndexArray
     indptr: LongArray
     indices: IndexArray
-    edge: npt.NDArray[np.int32] | npt.NDArray[np.int64]
+    edge: IndexArray
 
     @property
     def num_edges(self) -> int:
@@ -44,8 +44,7 @@ class BlockGraph:
 
 def make_graph(sizes: IndexArray, first: IndexArray, second: IndexArray) -> BlockGraph:
     """The graph with an edge between ``first[e]`` and ``second[e]``; each pair is given once."""
-    n = len(sizes)
-    indptr, order = counting_sort(np.concatenate([first, second]), n)
-    indices = np.concatenate([second, first])[order]
-    edge = np.where(order < len(first), order, order - len(first))
-    return BlockGraph(sizes, indptr.astype(np.int64), indices, edge)
+    indptr = np.empty(len(sizes) + 1, dtype=np.int64)
+    indices, edge = np.empty((2, 2 * len(first)), dtype=np.int32)
+    neighbours(first, second, indptr, indices, edge)
+    return BlockGraph(sizes, indptr, indices, edge)

@@ -35,10 +35,10 @@ Choice = Literal["auto", "amd", "metis", "natural"]
 # Operations of a factorisation per block and edge from which METIS is tried. It takes 0.8 to 2.5 µs per block and edge
 # (pose graphs, grids, random graphs of 7 000 to 120 000 of them); at 30 operations a nanosecond, five factorisations that
 # are a fifth shorter repay 1.5 µs.
-METIS_FLOPS = 45_000.0
+METIS_FLOPS = 150_000.0
 
 # The same for a second minimum degree order, which breaks ties otherwise: 0.1 to 0.3 µs, and often 10 % less.
-SECOND_FLOPS = 12_000.0
+SECOND_FLOPS = 40_000.0
 
 # How much longer than before, block for block, a factorisation in an extended order may take before a new one is sought.
 EXTENSION_FLOPS = 1.5

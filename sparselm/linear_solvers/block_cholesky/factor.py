@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,10 @@ class Analysis:
     def __init__(self, pattern: MatrixPattern, symbolic: Symbolic) -> None:
         self._pattern = pattern
         self._symbolic = symbolic
-        self._target: LongArray = pattern.place(symbolic)
+
+    @functools.cached_property
+    def _target(self) -> LongArray:
+        return self._pattern.place(self._symbolic)
 
     @property
     def block_sizes(self) -> IndexArray:

@@ -41,12 +41,11 @@ class MatrixPattern:
         sizes = _checked_sizes(block_sizes, n)
         self.offsets: LongArray = np.append(0, np.cumsum(sizes, dtype=np.int64))
         self._block: IndexArray = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
-        self._edge: LongArray = np.empty(len(self._compressed.indices), dtype=np.int64)
-        arrays = (self._compressed.indptr, self._compressed.indices, self._by_columns, self._block, len(sizes))
-        none = np.empty(0, dtype=np.int32)
-        count = find_blocks(*arrays, none, none, self._edge)
-        high, low = np.empty((2, count), dtype=np.int32)
-        find_blocks(*arrays, high, low, self._edge)
+        high, low = np.empty((2, self._compressed.nnz), dtype=np.int32)
+        count = find_blocks(
+            self._compressed.indptr, self._compressed.indices, self._by_columns, self._block, len(sizes), high, low
+        )
+        high, low = high[:count], low[:count]
         self.graph: BlockGraph = make_graph(sizes, high, low)
 
     def place(self, symbolic: Symbolic) -> LongArray:
@@ -54,8 +53,8 @@ class MatrixPattern:
         compressed = self._compressed
         target = np.full(len(compressed.indices), -1, dtype=np.int64)  # arrays may be longer than what is in use
         place_values(
-            compressed.indptr, compressed.indices, self._by_columns, self._block, self.offsets, self._edge,
-            symbolic.edge_source, symbolic.edge_turned, self.graph.num_edges, target,
+            compressed.indptr, compressed.indices, self._by_columns, self._block, self.offsets,
+            symbolic.edge_source, symbolic.edge_turned, target,
         )  # fmt: skip
         if self._of_data is None:
             return target

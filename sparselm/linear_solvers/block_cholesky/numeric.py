@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
-from sparselm.kernels.frontal_solve import Solve, solve
+from sparselm.kernels.frontal_solve import Solve, solve, solve_serially
 from sparselm.kernels.multifrontal import Numbers, factorize, multiply
 from sparselm.linear_solvers.block_cholesky.symbolic import Symbolic
 
@@ -20,6 +22,9 @@ SIDES = 8
 
 # Predicted nanoseconds below which a second thread costs more than it saves.
 SERIAL = 100_000.0
+
+# Entries of the factor, times right-hand sides, below which a solve stays on one thread: memory is what it waits for.
+SERIAL_SOLVE = 4_000_000
 
 # Arenas of threads start this many entries apart, a page, so that no two threads write to one cache line.
 _PAGE = 512
@@ -93,10 +98,11 @@ class Numeric:
         else:
             self._damping[:] = 0.0
         self._numbers = numbers
-        factorize(
-            self.symbolic.fronts, self._numbers, self.symbolic.tasks, self._lanes(), self._common_size, self._arena_size,
-            self._counters,
-        )  # fmt: skip
+        with _threads(self.max_threads) as lanes:
+            factorize(
+                self.symbolic.fronts, self._numbers, self.symbolic.tasks, lanes, self._common_size, self._arena_size,
+                self._counters,
+            )  # fmt: skip
         return not self.bad.any()
 
     def is_finite(self) -> bool:
@@ -124,10 +130,13 @@ class Numeric:
             pivots = self._fronts[: sides * total].reshape(sides, total)
             if not forward:
                 pivots[:, self.symbolic.pivot_row] = b[begin : begin + sides]
-            solve(
-                self.symbolic.fronts, arguments, b[begin : begin + sides], x[begin : begin + sides],
-                self.symbolic.solve_tasks, self._lanes(), self._counters, not forward, not backward,
-            )  # fmt: skip
+            what = (self.symbolic.fronts, arguments, b[begin : begin + sides], x[begin : begin + sides], forward, backward)
+            threads = self.max_threads if sides * self.symbolic.factor_size > SERIAL_SOLVE else 1
+            with _threads(threads) as lanes:
+                if lanes == 1:
+                    solve_serially(*what)
+                else:
+                    solve(*what, self.symbolic.solve_tasks, lanes, self._counters)
             if not backward:
                 x[begin : begin + sides] = pivots[:, self.symbolic.pivot_row]
 
@@ -144,8 +153,20 @@ class Numeric:
         """log det (A + D) = −2 Σ log(1 / L_ii)."""
         return -2.0 * float(np.log(self._numbers.inverse[: self.symbolic.size].astype(np.float64)).sum())
 
-    def _lanes(self) -> int:
-        return min(self.max_threads, int(numba.get_num_threads()))
+
+@contextmanager
+def _threads(most: int) -> Iterator[int]:
+    """Let kernels run on at most so many of the threads there are; how many that is.
+
+    A parallel region starts and joins all threads, also those that have nothing to do.
+    """
+    before = int(numba.get_num_threads())
+    lanes = min(most, before)
+    numba.set_num_threads(lanes)
+    try:
+        yield lanes
+    finally:
+        numba.set_num_threads(before)
 
 
 def _whole_pages(entries: int) -> int:

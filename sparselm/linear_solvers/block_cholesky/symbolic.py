@@ -149,10 +149,12 @@ def build_symbolic(graph: BlockGraph, ordering: Ordering) -> Symbolic:
     above = np.empty(n, dtype=np.int32)
     count = number_supernodes(ordering.parent, group, rank, head, above)
     head, above = head[: count + 1].copy(), above[:count].copy()
-    order = np.empty(n, dtype=np.int32)
-    order[rank] = ordering.order
+    every = np.arange(n, dtype=np.int32)
+    old = np.empty(n, dtype=np.int32)  # position in ``ordering`` of each new position
     position = np.empty(n, dtype=np.int32)
-    position[order] = np.arange(n, dtype=np.int32)
+    old[rank] = every
+    order = ordering.order[old]
+    position[order] = every
     sizes = graph.sizes[order]
     offsets = np.zeros(n + 1, dtype=np.int64)
     np.cumsum(sizes, out=offsets[1:])
@@ -162,7 +164,10 @@ def build_symbolic(graph: BlockGraph, ordering: Ordering) -> Symbolic:
     owner = np.repeat(np.arange(count, dtype=np.int32), np.diff(head))
 
     row_ptr = np.zeros(count + 1, dtype=np.int64)
-    count_rows(graph.indptr, graph.indices, order, position, owner, above, row_ptr)
+    if n and sizes.min() == sizes.max():  # heights are known
+        np.cumsum(ordering.heights[old[head[1:] - 1]] // sizes[0], out=row_ptr[1:])
+    else:
+        count_rows(graph.indptr, graph.indices, order, position, owner, above, row_ptr)
     rows = np.empty(row_ptr[-1], dtype=np.int32)
     fill_rows(graph.indptr, graph.indices, order, position, owner, above, row_ptr, rows)
     ends = np.zeros(len(rows) + 1, dtype=np.int64)
