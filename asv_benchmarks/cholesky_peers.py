@@ -257,20 +257,16 @@ def factor_sizes(A, order):
     """Non-zeros of L, and Σ h² over its columns, of a scalar matrix in an order."""
     import numpy as np
 
-    from sparselm.kernels.gather import counting_sort
-    from sparselm.kernels.normal_equations import factor_heights
+    from sparselm.linear_solvers.block_graph import make_graph
+    from sparselm.linear_solvers.ordering import find_ordering
 
     n = A.shape[0]
-    position = np.empty(n, dtype=np.int32)
-    position[order] = np.arange(n, dtype=np.int32)
     column = np.repeat(np.arange(n, dtype=np.int32), np.diff(A.indptr))
     below = column != A.indices
-    first, second = position[A.indices[below]], position[column[below]]
-    row_ptr, by_row = counting_sort(np.maximum(first, second), n)
-    heights = np.zeros(n, dtype=np.int64)
-    factor_heights(row_ptr, np.minimum(first, second)[by_row], np.ones(n, dtype=np.int32), heights)
-    heights += 1
-    return int(heights.sum()), float((heights.astype(np.float64) ** 2).sum())
+    graph = make_graph(np.ones(n, dtype=np.int32), A.indices[below].astype(np.int32), column[below])
+    found = find_ordering(graph.indptr, graph.indices, graph.sizes, order)
+    heights = found.heights + 1.0
+    return found.nonzeros, float((heights**2).sum())
 
 
 def backward_error(full, x, b):

@@ -136,31 +136,3 @@ def hold_components(indptr, indices, held, values):
             i = indices[k]
             if held[i] or held[j]:
                 values[k] = 1.0 if i == j else 0.0
-
-
-@serial_kernel
-def factor_heights(row_ptr, columns, sizes, heights):
-    """Write the number of scalar rows below each block column of the Cholesky factor of a block pattern.
-
-    Row p of the lower triangle has its blocks at ``columns[row_ptr[p]:row_ptr[p+1]]`` (all < p). Row p of the factor is
-    the part of the elimination tree that one reaches upwards from those columns before p.
-
-    References
-    ----------
-    T. A. Davis, "Direct Methods for Sparse Linear Systems", SIAM, 2006, sections 4.1 (elimination tree) and 4.2 (row
-    subtrees).
-    """
-    n = sizes.shape[0]
-    parent = np.full(n, -1, np.int32)
-    seen = np.full(n, -1, np.int32)
-    heights[:] = 0
-    for p in range(n):
-        seen[p] = p
-        for k in range(row_ptr[p], row_ptr[p + 1]):
-            j = columns[k]
-            while seen[j] != p:
-                seen[j] = p
-                heights[j] += sizes[p]
-                if parent[j] < 0:
-                    parent[j] = p
-                j = parent[j]

@@ -6,13 +6,13 @@ import os
 from typing import TYPE_CHECKING
 
 from sparselm.linear_solvers.base import AbstractLinearSolver
-from sparselm.linear_solvers.cholmod import Cholmod, is_available
+from sparselm.linear_solvers.block_cholesky import BlockCholesky
+from sparselm.linear_solvers.block_cholesky.symbolic import build_symbolic
 from sparselm.linear_solvers.dense_cholesky import DenseCholesky
 from sparselm.linear_solvers.dense_qr import DenseQR
 from sparselm.linear_solvers.lsmr import LSMR
 from sparselm.linear_solvers.normal_equations import BlockPattern
 from sparselm.linear_solvers.ordering import find_ordering
-from sparselm.linear_solvers.superlu import SuperLU
 
 if TYPE_CHECKING:
     from sparselm.structure import Structure
@@ -39,20 +39,15 @@ def choose_linear_solver(structure: Structure) -> tuple[AbstractLinearSolver, st
     memory = _memory()
     if 8 * n * (n + 1) > MEMORY_SHARE * memory:
         pattern = BlockPattern(structure)
-        needed = 8 * find_ordering(pattern.graph.indptr, pattern.graph.indices, pattern.sizes, "amd").nonzeros
+        graph = pattern.graph
+        needed = build_symbolic(graph, find_ordering(graph.indptr, graph.indices, graph.sizes, "amd")).memory
         if needed > MEMORY_SHARE * memory:
             return LSMR(), (
-                f"a Cholesky factor of the {n} columns would take about {needed / 2**30:.1f} GiB of the machine's "
+                f"a Cholesky factorisation of the {n} columns would take about {needed / 2**30:.1f} GiB of the machine's "
                 f"{memory / 2**30:.1f} GiB, so that an iterative solver without one is used"
             )
-    if is_available():
-        return (
-            Cholmod(),
-            f"with {n} columns in {structure.num_blocks} blocks, sparse Cholesky by CHOLMOD is the fastest",
-        )
-    return SuperLU(), (
-        f"with {n} columns in {structure.num_blocks} blocks, sparse LU is the fastest without CHOLMOD, which would be "
-        "faster: pip install 'sparselm[cholmod]'"
+    return BlockCholesky(), (
+        f"with {n} columns in {structure.num_blocks} blocks, a sparse Cholesky factorisation by blocks is the fastest"
     )
 
 

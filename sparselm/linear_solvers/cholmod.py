@@ -227,19 +227,6 @@ def _with_long_indices(matrix: Any) -> Any:
     return matrix
 
 
-def find_backend() -> _Backend04 | None:
-    """What this package needs of CHOLMOD, on scalar matrices; None where scikit-sparse cannot be imported."""
-    try:
-        return _backend()
-    except MissingDependencyError:
-        return None
-
-
-def is_available() -> bool:
-    """True where scikit-sparse is installed and can be imported."""
-    return find_backend() is not None
-
-
 @functools.cache
 def _backend() -> _Backend04:
     try:
@@ -247,7 +234,7 @@ def _backend() -> _Backend04:
     except ImportError as error:
         raise MissingDependencyError(
             f"the linear solver Cholmod needs scikit-sparse ({error}): pip install 'sparselm[cholmod]', which needs "
-            "SuiteSparse (libsuitesparse-dev on Debian and Ubuntu); or use SuperLU(), which needs nothing"
+            "SuiteSparse (libsuitesparse-dev on Debian and Ubuntu); or use BlockCholesky(), which needs nothing"
         ) from error
     slow = _reference_blas()
     if slow:

@@ -12,7 +12,7 @@ from sparselm import plugins
 
 SMALL = ["street-8", "grid-100", "grid-100-uncoupled", "sphere-180", "torus-240-uncoupled"]
 CLASSICAL = ["rosenbrock", "helical-valley", "powell-singular", "wood", "bard", "kowalik-osborne", "wood-1000"]
-DIRECT = ["cholmod", "superlu", "dense-cholesky", "dense-qr"]
+DIRECT = ["block-cholesky", "cholmod", "superlu", "dense-cholesky", "dense-qr"]
 
 
 def build(name: str) -> tuple[problems.NamedProblem, slm.Problem]:

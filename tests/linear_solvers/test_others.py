@@ -8,7 +8,7 @@ import pytest
 import sparselm.linear_solvers.auto as auto
 from sparselm.errors import SolverError
 from sparselm.evaluator import Evaluator
-from sparselm.linear_solvers import LSMR, LSQR, Cholmod, DenseCholesky, DenseQR, Failure, SuperLU
+from sparselm.linear_solvers import LSMR, LSQR, BlockCholesky, Cholmod, DenseCholesky, DenseQR, Failure, SuperLU
 from sparselm.problem import Problem
 from sparselm.structure import Structure
 from sparselm.testing.linear_solvers import LinearBlocks, random_problem
@@ -116,7 +116,7 @@ def test_superlu_refuses_indefinite_and_names_the_block():
 
 
 def test_options_are_frozen():
-    for cls in (Cholmod, SuperLU, LSMR, LSQR, DenseCholesky, DenseQR):
+    for cls in (BlockCholesky, Cholmod, SuperLU, LSMR, LSQR, DenseCholesky, DenseQR):
         instance = cls()
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(instance, dataclasses.fields(cls)[0].name, None)
@@ -131,19 +131,13 @@ def chain(n):
     return Structure(problem)
 
 
-def test_choice_by_size_installation_and_memory(monkeypatch):
-    monkeypatch.setattr(auto, "is_available", lambda: True)
-    cases = [(8, DenseQR), (25, DenseCholesky), (200, Cholmod)]
-    for n, expected in cases:
+def test_choice_by_size_and_memory(monkeypatch):
+    for n, expected in [(8, DenseQR), (25, DenseCholesky), (200, BlockCholesky)]:
         solver, reason = auto.choose_linear_solver(chain(n))
         assert isinstance(solver, expected)
         assert str(3 * n) in reason
-    monkeypatch.setattr(auto, "is_available", lambda: False)
-    solver, reason = auto.choose_linear_solver(chain(200))
-    assert isinstance(solver, SuperLU)
-    assert "sparselm[cholmod]" in reason
-    monkeypatch.setattr(auto, "_memory", lambda: 100_000)
-    assert isinstance(auto.choose_linear_solver(chain(200))[0], SuperLU)  # 5,400 numbers, though dense it would not fit
+    monkeypatch.setattr(auto, "_memory", lambda: 1_000_000)
+    assert isinstance(auto.choose_linear_solver(chain(200))[0], BlockCholesky)  # though dense it would not fit
     monkeypatch.setattr(auto, "_memory", lambda: 10_000)
     solver, reason = auto.choose_linear_solver(chain(200))
     assert isinstance(solver, LSMR)

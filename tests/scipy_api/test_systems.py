@@ -7,19 +7,8 @@ from scipy.sparse.linalg import aslinearoperator
 
 import sparselm as slm
 from sparselm.linear_solvers.base import Failure
-from sparselm.linear_solvers.cholmod import is_available
-from sparselm.scipy_api import sparse_system
 from sparselm.scipy_api.sparse_system import SparseSystem
 from sparselm.scipy_api.systems import DenseSystem, IterativeSystem
-
-
-@pytest.fixture(params=["cholmod", "superlu"])
-def sparse_backend(request, monkeypatch):
-    if request.param == "superlu":
-        monkeypatch.setattr(sparse_system, "find_backend", lambda: None)
-    elif not is_available():
-        pytest.skip("needs scikit-sparse")
-    return request.param
 
 
 def random_jacobian(m, n, density, seed):
@@ -72,7 +61,7 @@ def test_iterative(m, n):
 
 
 @pytest.mark.parametrize(("m", "n", "density"), [(7, 3, 0.9), (60, 40, 0.05), (300, 150, 0.02)])
-def test_sparse(m, n, density, sparse_backend):
+def test_sparse(m, n, density):
     system = SparseSystem()
     for seed in (5, 6):  # the second has another pattern
         J, r = random_jacobian(m, n, density, seed)
@@ -82,7 +71,7 @@ def test_sparse(m, n, density, sparse_backend):
         check(system, 2.0 * J, r, 8)
 
 
-def test_fewer_residuals_than_variables_need_damping(sparse_backend):
+def test_fewer_residuals_than_variables_need_damping():
     J, r = np.array([[1.0, 2.0, 0.0]]), np.array([3.0])
     for system, made in ((DenseSystem(), J), (SparseSystem(), sp.csr_array(J))):
         system.prepare(made, r)
@@ -141,7 +130,7 @@ def chain(n):
     ],
     ids=lambda options: "-".join(options),
 )
-def test_sparse_runs_end_where_dense_ones_do(options, sparse_backend):
+def test_sparse_runs_end_where_dense_ones_do(options):
     fun, x0, pattern, scale = chain(30)
     if "bounds" in options:
         options = options | {"bounds": (0.3 * scale, np.inf)}
@@ -246,7 +235,7 @@ def test_a_column_that_is_zero_at_first_is_solved_for():
 # -- patterns ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_pattern_that_is_changed_in_place_is_seen(sparse_backend):
+def test_a_pattern_that_is_changed_in_place_is_seen():
     system = SparseSystem()
     J = sp.csr_array(np.array([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 4.0], [3.0, 0.0, 0.0]]))
     r, damping, found = np.arange(1.0, 5.0), np.full(3, 0.5), np.zeros(3)
