@@ -15,13 +15,15 @@ INDEX = ir.IntType(64)
 INT32 = ir.IntType(32)
 
 
-def switch(builder, columns, most, make):
-    """``make(n)`` for the number of columns at run time; what it returns, or nothing."""
-    cases = [builder.append_basic_block(f"columns.{n}") for n in range(1, most + 1)]
+def switch(builder, columns, most, make, least=1):
+    """``make(n)`` for the number of columns at run time, least … most; what it returns, or nothing."""
+    if least == most:
+        return make(most)
+    cases = [builder.append_basic_block(f"columns.{n}") for n in range(least, most + 1)]
     after = builder.append_basic_block("columns.after")
     switch = builder.switch(columns, cases[-1])
     results = []
-    for n, case in enumerate(cases, 1):
+    for n, case in enumerate(cases, least):
         if n < most:
             switch.add_case(INDEX(n), case)
         builder.position_at_end(case)

@@ -11,6 +11,8 @@ subtract (left-looking); then the block is subtracted from all that is to its ri
 
 from __future__ import annotations
 
+import numpy as np
+
 from sparselm._jit import scalar
 from sparselm._llvm import UNIT
 from sparselm.kernels.tiles import TALL_BYTES, UPDATE_COLUMNS, factor_tile, solve_tile, update_tile
@@ -35,7 +37,7 @@ def solve_rows(L, l, ld, first, j, columns, begin, end, inverse, p):
         a = l + first * ld + row
         b = l + first * ld + j
         t = l + j * ld + j
-        if end - row > tall - UNIT:
+        if columns == UNIT and end - row > tall - UNIT:
             solve_tile(True, columns, L, c, a, b, t, ld, j - first, inverse, p + j)
             row += tall
         else:
@@ -75,7 +77,7 @@ def subtract_products(C, c, ldc, A, a, lda, k, row_begin, row_end, column_begin,
         columns = min(UPDATE_COLUMNS, column_end - j)
         row = max(row_begin, j - j % UNIT)
         while row < row_end:
-            if row_end - row > tall - UNIT:
+            if columns == UPDATE_COLUMNS and row_end - row > tall - UNIT:
                 update_tile(True, columns, C, c + j * ldc + row, ldc, A, a + row, a + j, lda, k)
                 row += tall
             else:
@@ -86,10 +88,11 @@ def subtract_products(C, c, ldc, A, a, lda, k, row_begin, row_end, column_begin,
 @scalar
 def factor_front(L, l, ld, w, m, U, u, ldu, diagonal, tolerance, scale, inverse, bad, p):
     """The whole front; ``p`` is the place of its first pivot in ``diagonal``, ``inverse`` and ``bad``."""
+    zero = np.int64(0)  # a literal would have numba compile what is called for it alone
     for first in range(0, w, BLOCK):
         last = min(first + BLOCK, w)
         factor_block(L, l, ld, first, last, m, diagonal, tolerance, scale, inverse, bad, p)
         if last < w:
             subtract_products(L, l, ld, L, l + first * ld, ld, last - first, last, m, last, w)
         if m > w:
-            subtract_products(U, u, ldu, L, l + first * ld + w, ld, last - first, 0, m - w, 0, m - w)
+            subtract_products(U, u, ldu, L, l + first * ld + w, ld, last - first, zero, m - w, zero, m - w)

@@ -163,7 +163,7 @@ def _assemble(f, v, s, arena, begin, end):
 @scalar
 def _do_front(f, v, s, arena):
     w, m = f.nodes[s, WIDTH], f.nodes[s, WIDTH] + f.nodes[s, HEIGHT]
-    _assemble(f, v, s, arena, 0, m)
+    _assemble(f, v, s, arena, np.int64(0), m)
     u = f.nodes[s, UPDATE] + (0 if f.nodes[s, COMMON] else arena)
     factor_front(
         v.factor, f.nodes[s, PANEL], f.nodes[s, STRIDE], w, m, v.work, u, f.nodes[s, UPDATE_STRIDE], v.diagonal, v.tolerance,
@@ -179,7 +179,7 @@ def _do_stage(f, v, kind, s, first, row, column):
     last = min(first + BLOCK, w)
     k = last - first
     if kind == ASSEMBLE:
-        _assemble(f, v, s, 0, column, min(column + CHUNK, m))
+        _assemble(f, v, s, np.int64(0), column, min(column + CHUNK, m))
     elif kind == FACTOR:
         factor_block(L, l, ld, first, last, padded(last), v.diagonal, v.tolerance, v.scale, v.inverse, v.bad, p)
     elif kind == SOLVE:

@@ -53,7 +53,10 @@ def _rows(tall, bits):
 
 @intrinsic(prefer_literal=True)
 def update_tile(typing_context, tall, columns, C, c, ldc, A, a, b, lda, k):
-    """C ← C − A Bᵀ, A and B both in the array ``A``, at ``a`` and ``b``; ``tall`` is a literal: how many rows."""
+    """C ← C − A Bᵀ, A and B both in the array ``A``, at ``a`` and ``b``.
+
+    ``tall`` is a literal, True for tall tiles, which always have UPDATE_COLUMNS columns.
+    """
     if not _array_types(C, A):
         return None
 
@@ -68,7 +71,7 @@ def update_tile(typing_context, tall, columns, C, c, ldc, A, a, b, lda, k):
             t = Tile(context, builder, _rows(tall.literal_value, bits), n, bits)
             t.store(t.subtract_products(t.load(C, ldc), a, lda, b, lda, INDEX(1), k), C, ldc)
 
-        switch(builder, columns, UPDATE_COLUMNS, make)
+        switch(builder, columns, UPDATE_COLUMNS, make, UPDATE_COLUMNS if tall.literal_value else 1)
         return context.get_dummy_value()
 
     index = types.int64
@@ -77,7 +80,10 @@ def update_tile(typing_context, tall, columns, C, c, ldc, A, a, b, lda, k):
 
 @intrinsic(prefer_literal=True)
 def solve_tile(typing_context, tall, columns, L, c, a, b, t, ld, k, inverse, i):
-    """C ← (C − A Bᵀ) T⁻ᵀ, all in the array ``L``, at ``c``, ``a``, ``b`` and ``t``; ``inverse[i:]`` holds 1/T_jj."""
+    """C ← (C − A Bᵀ) T⁻ᵀ, all in the array ``L``, at ``c``, ``a``, ``b`` and ``t``; ``inverse[i:]`` holds 1/T_jj.
+
+    ``tall`` is a literal, True for tall tiles, which always have UNIT columns.
+    """
     if not _array_types(L, inverse):
         return None
 
@@ -92,7 +98,7 @@ def solve_tile(typing_context, tall, columns, L, c, a, b, t, ld, k, inverse, i):
             reduced = tile.subtract_products(tile.load(c, ld), a, ld, b, ld, INDEX(1), k)
             tile.store(tile.solve(reduced, t, ld, inverse), c, ld)
 
-        switch(builder, columns, UNIT, make)
+        switch(builder, columns, UNIT, make, UNIT if tall.literal_value else 1)
         return context.get_dummy_value()
 
     index = types.int64

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -101,11 +101,18 @@ class Analysis:
         num_threads: int | None = None,
     ) -> Factor:
         """Factorise a matrix of this pattern; see :func:`factorize` for the parameters."""
-        if precision not in ("float64", "float32"):
+        name = precision if isinstance(precision, str) else np.dtype(precision).name
+        if name not in get_args(Precision):
             raise SolverError(f"precision {precision!r}, expected 'float64' or 'float32'")
         if pivot_tolerance is not None and not 0.0 <= pivot_tolerance < 1.0:
             raise SolverError(f"pivot_tolerance = {pivot_tolerance}, expected None or a number in [0, 1)")
-        return Factor(self, A, damping, precision, pivot_tolerance, num_threads)
+        return Factor(self, A, damping, name, pivot_tolerance, num_threads)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Analysis of {len(self.block_sizes)} blocks, {self._symbolic.size} columns: {self.ordering} order, "
+            f"{self.num_supernodes} supernodes, nnz(L) {self.nonzeros}, {self.flops:.3g} operations>"
+        )
 
 
 class Factor:
@@ -145,23 +152,33 @@ class Factor:
         NotPositiveDefiniteError
             A pivot is not positive. The factor cannot be used until the next successful call.
         SolverError
-            The pattern is another one, or a number is not finite.
+            The pattern is another one, or the damping is ill-formed: the factor is as it was. Or a number of the matrix is
+            not finite.
         """
-        self._valid = False
         self.analysis._pattern.check(A)
+        d = self._checked_damping(damping)
+        self._valid = False
         copy_values(self.analysis._target, A, self._numeric.store)
-        self._factorize(damping)
+        self._factorize(d)
 
     def redamp(self, damping: npt.ArrayLike | None) -> None:
         """Factorise the same matrix plus another diagonal D: the matrix is not read, and not copied, again."""
-        self._factorize(damping)
+        self._factorize(self._checked_damping(damping))
 
-    def _factorize(self, damping: npt.ArrayLike | None) -> None:
-        self._valid = False
-        symbolic, numeric = self.analysis._symbolic, self._numeric
-        d = None if damping is None else _checked(damping, (symbolic.size,), "damping")
-        if d is not None and (np.isnan(d).any() or (d < 0).any()):
+    def _checked_damping(self, damping: npt.ArrayLike | None) -> Array | None:
+        if damping is None:
+            return None
+        d = np.asarray(damping, dtype=np.float64)
+        n = self.analysis._symbolic.size
+        if d.shape not in ((), (n,)):
+            raise SolverError(f"damping has shape {d.shape}, expected ({n},), or one number for all")
+        if np.isnan(d).any() or (d < 0).any():
             raise SolverError("damping has an entry that is negative or NaN, expected D ≥ 0, +inf to hold a component")
+        return np.broadcast_to(d, (n,))
+
+    def _factorize(self, d: Array | None) -> None:
+        self._valid = False
+        numeric = self._numeric
         with use_threads(self._num_threads):
             positive = numeric.factorize(d)
         if not numeric.is_finite():
@@ -180,6 +197,10 @@ class Factor:
             return f"the diagonal block {number - graph.num_edges}"
         low, high = sorted(graph.ends(number))
         return f"the block in block row {high} and block column {low}"
+
+    def __repr__(self) -> str:
+        state = "" if self._valid else ", failed"
+        return f"<Factor in {self._numeric.dtype}{state}, of {self.analysis!r}>"
 
     @property
     def perturbed_blocks(self) -> IndexArray:
@@ -250,7 +271,7 @@ class Factor:
 
     def _check_valid(self) -> None:
         if not self._valid:
-            raise SolverError("the last factorisation failed: call refactorize with a positive definite matrix first")
+            raise SolverError("the last factorisation failed: refactorize another matrix, or redamp this one, first")
 
 
 def analyze(
@@ -274,6 +295,8 @@ def analyze(
     pattern = MatrixPattern(A, block_sizes)
     graph = pattern.graph
     if previous is not None:
+        if last is not None or not (isinstance(ordering, str) and ordering == "auto"):
+            raise SolverError("with previous= its order is kept: leave out ordering and last, or previous")
         found: Ordering = extend_ordering(graph.indptr, graph.indices, graph.sizes, previous._symbolic.ordering)
     else:
         found = find_ordering(graph.indptr, graph.indices, graph.sizes, ordering, last)
@@ -303,11 +326,11 @@ def factorize(
         ``"auto"``, ``"amd"``, ``"metis"`` (needs pymetis), ``"natural"``, or the block numbers in an order of elimination.
     last : (number of blocks,) bool or int, optional
         Blocks that no other block may come after in the elimination tree; or a stage for each block.
-    damping : (n,) float64, optional
+    damping : (n,) float64 or float, optional
         D ≥ 0, added to the diagonal; +inf holds a component: its x is 0, and the others solve the system without it.
     precision
-        Of the factor. With ``"float32"`` it takes half the memory, and ``solve`` refines in float64; it suits condition
-        numbers up to about 1e6.
+        Of the factor: ``"float64"`` or ``"float32"``. In float32 it takes half the memory, and ``solve`` refines in
+        float64; it suits condition numbers up to about 1e6.
     pivot_tolerance
         For semi-definite matrices: a pivot that is not above this times the diagonal entry it comes from is replaced by
         that entry (by 1 where that is not positive), so that its component of x is 0 up to rounding where A x = b has a
@@ -339,10 +362,3 @@ def factorize(
     return analysis.factorize(
         A, damping=damping, precision=precision, pivot_tolerance=pivot_tolerance, num_threads=num_threads
     )
-
-
-def _checked(values: npt.ArrayLike, shape: tuple[int, ...], name: str) -> Array:
-    array = np.asarray(values, dtype=np.float64)
-    if array.shape != shape:
-        raise SolverError(f"{name} has shape {array.shape}, expected {shape}")
-    return array

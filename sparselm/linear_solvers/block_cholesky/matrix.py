@@ -46,7 +46,20 @@ class MatrixPattern:
             self._compressed.indptr, self._compressed.indices, self._by_columns, self._block, len(sizes), high, low
         )
         high, low = high[:count], low[:count]
+        if count == 0:
+            self._check_lower()
         self.graph: BlockGraph = make_graph(sizes, high, low)
+
+    def _check_lower(self) -> None:
+        """Raise where all entries beside the diagonal stand above it."""
+        major = np.repeat(np.arange(self._compressed.shape[0]), np.diff(self._compressed.indptr))
+        minor = self._compressed.indices[: len(major)]
+        lower = (minor > major) if self._by_columns else (minor < major)
+        if not lower.any() and (minor != major).any():
+            raise SolverError(
+                "the matrix has entries above the diagonal and none below it, but the lower triangle is what is read: "
+                "give A.T, or both triangles"
+            )
 
     def place(self, symbolic: Symbolic) -> LongArray:
         """Where each number of a matrix's ``data`` goes in the store, −1 for those above the diagonal."""
@@ -74,9 +87,11 @@ class MatrixPattern:
         ):
             _check_real(matrix)
             return
+        kind, shape = getattr(matrix, "format", type(matrix).__name__), getattr(matrix, "shape", None)
         raise SolverError(
-            f"the matrix has another pattern than the one that was analysed (format {self._given.format}, shape "
-            f"{self._given.shape}, {len(indices)} stored indices): call analyze or factorize for it"
+            f"the matrix (format {kind}, shape {shape}, {len(getattr(matrix, 'indices', ()))} stored indices) has another "
+            f"pattern than the one that was analysed (format {self._given.format}, shape {self._given.shape}, "
+            f"{len(indices)} stored indices; SciPy drops zeros in sums and products): call analyze or factorize for it"
         )
 
 
