@@ -574,7 +574,7 @@ def test_memory_is_what_is_allocated():
     F = factorize(sp.kron(A, sp.eye_array(3)).tocsc(), 3, num_threads=1)
     F.solve(np.ones(A.shape[0] * 3))
     numeric = F._numeric
-    arrays = [*numeric._numbers, numeric._damping, numeric._held, numeric._fronts]
+    arrays = [*numeric._numbers, numeric._damping, numeric._held, numeric._solve_numbers.fronts]
     allocated = sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
     assert F.analysis.memory == pytest.approx(allocated, rel=0.02)
 
@@ -760,3 +760,23 @@ I6 = sp.eye_array(6, format="csc")
 def test_misuse_is_told(call, message):
     with pytest.raises(SolverError, match=message):
         call()
+
+
+def test_one_factor_in_two_python_threads():
+    A = sp.kron(laplacian(30, 30), sp.eye_array(3)).tocsc()
+    F = factorize(A, 3)
+    b = np.random.default_rng(5).standard_normal((A.shape[0], 2))
+    expected = F.solve(b[:, 0]), F.solve(b[:, 1])
+    wrong = []
+
+    def work(side):
+        for _ in range(50):
+            if not np.array_equal(F.solve(b[:, side]), expected[side]):
+                wrong.append(side)
+
+    threads = [threading.Thread(target=work, args=(side,)) for side in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong

@@ -21,7 +21,6 @@ from sparselm._llvm import UNIT
 from sparselm.kernels.fronts import BLOCK, factor_block, factor_front, padded, solve_block, subtract_products
 from sparselm.kernels.schedule import (
     ASSEMBLE,
-    CHUNK,
     COLUMN,
     COUNTER,
     FACTOR,
@@ -34,6 +33,7 @@ from sparselm.kernels.schedule import (
     SOLVE,
     SUBTREES,
     TARGET,
+    chunk_of,
 )
 from sparselm.kernels.tasks import fetch_add, wait_for
 from sparselm.kernels.tiles import add_block, clear
@@ -177,21 +177,21 @@ def _do_stage(f, v, kind, s, first, row, column):
     w, m = f.nodes[s, WIDTH], f.nodes[s, WIDTH] + f.nodes[s, HEIGHT]
     L, l, ld, p = v.factor, f.nodes[s, PANEL], f.nodes[s, STRIDE], f.nodes[s, PIVOT]
     last = min(first + BLOCK, w)
-    k = last - first
+    k, chunk = last - first, chunk_of(m)
     if kind == ASSEMBLE:
-        _assemble(f, v, s, np.int64(0), column, min(column + CHUNK, m))
+        _assemble(f, v, s, np.int64(0), column, min(column + chunk, m))
     elif kind == FACTOR:
         factor_block(L, l, ld, first, last, padded(last), v.diagonal, v.tolerance, v.scale, v.inverse, v.bad, p)
     elif kind == SOLVE:
-        solve_block(L, l, ld, first, last, row, min(row + CHUNK, m), v.inverse, p)
+        solve_block(L, l, ld, first, last, row, min(row + chunk, m), v.inverse, p)
     elif column < w:
-        end = min(column + CHUNK, w)
-        subtract_products(L, l, ld, L, l + first * ld, ld, k, row, min(row + CHUNK, m), column, end)
+        end = min(column + chunk, w)
+        subtract_products(L, l, ld, L, l + first * ld, ld, k, row, min(row + chunk, m), column, end)
     else:
         row, column, r = row - w, column - w, m - w
         u, ldu, a = f.nodes[s, UPDATE], f.nodes[s, UPDATE_STRIDE], l + first * ld + w
-        end = min(column + CHUNK, r)
-        subtract_products(v.work, u, ldu, L, a, ld, k, row, min(row + CHUNK, r), column, end)
+        end = min(column + chunk, r)
+        subtract_products(v.work, u, ldu, L, a, ld, k, row, min(row + chunk, r), column, end)
 
 
 @kernel

@@ -21,14 +21,21 @@ from sparselm.kernels.supernodes import front_cost
 # Kinds of tasks: a run of supernodes; one front; and the stages of a large front.
 SUBTREES, FRONT, ASSEMBLE, FACTOR, SOLVE, SUBTRACT = range(6)
 
-# Rows and columns of the part of a large front that is one task.
-CHUNK = 128
+# Rows and columns of the part of a large front that is one task, and the most parts along a side: where fronts are larger,
+# parts are, and the table of tasks grows with the rows of a front and not with their third power.
+CHUNK, MOST_CHUNKS = 128, 32
 
 # Nanoseconds of work up to which a front is not worth cutting, and below which a task is not worth taking.
 LARGE, SMALL = 200_000.0, 4_000.0
 
 # Subtrees get this part of the whole work at most, so that threads end at the same time.
 SHARE = 1.0 / 48.0
+
+
+@scalar
+def chunk_of(m):
+    """Rows and columns of the parts of a front of m rows."""
+    return max(CHUNK, padded((m + MOST_CHUNKS - 1) // MOST_CHUNKS))
 
 
 @serial_kernel
@@ -146,9 +153,10 @@ def _emit(tasks, at, kind, node, first, row, column, counter, target, signal):
 @scalar
 def _cut_large_front(tasks, at, s, w, m, arrived, counter, signal):
     """Tasks of one large front from number ``at`` on; how many tasks there are then, and how many of them end it."""
+    chunk = chunk_of(m)
     before, target = s, arrived
     begin = at
-    for column in range(0, m, CHUNK):
+    for column in range(0, m, chunk):
         at = _emit(tasks, at, ASSEMBLE, s, 0, 0, column, before, target, counter)
     for first in range(0, w, BLOCK):
         last = min(first + BLOCK, w)
@@ -162,15 +170,15 @@ def _cut_large_front(tasks, at, s, w, m, arrived, counter, signal):
         before, target, counter = counter, at - begin, counter + 1
         begin = at
         if below < m:  # otherwise the last diagonal tile has the few rows below the pivots too
-            for row in range(below, m, CHUNK):
+            for row in range(below, m, chunk):
                 at = _emit(tasks, at, SOLVE, s, first, row, 0, before, target, counter)
             before, target, counter = counter, at - begin, counter + 1
             begin = at
-        for column in range(last, w, CHUNK):
-            for row in range(column, m, CHUNK):
+        for column in range(last, w, chunk):
+            for row in range(column, m, chunk):
                 at = _emit(tasks, at, SUBTRACT, s, first, row, column, before, target, counter)
-        for column in range(w, m, CHUNK):
-            for row in range(column, m, CHUNK):
+        for column in range(w, m, chunk):
+            for row in range(column, m, chunk):
                 at = _emit(tasks, at, SUBTRACT, s, first, row, column, before, target, signal if final else counter)
     return at, at - begin, counter
 

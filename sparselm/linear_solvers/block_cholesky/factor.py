@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from typing import Any, get_args
 
 import numpy as np
@@ -118,6 +119,8 @@ class Analysis:
 class Factor:
     """L Lᵀ = P (A + D) Pᵀ; made by :func:`factorize`.
 
+    Python threads may share it: their calls wait for one another.
+
     Attributes
     ----------
     analysis : Analysis
@@ -140,6 +143,7 @@ class Factor:
         self._num_threads = num_threads
         self._tolerant = pivot_tolerance is not None
         self._valid = False
+        self._lock = threading.RLock()  # of the workspace
         with use_threads(num_threads):
             self._numeric = Numeric(analysis._symbolic, precision, pivot_tolerance)
         self.refactorize(A, damping=damping)
@@ -157,9 +161,10 @@ class Factor:
         """
         self.analysis._pattern.check(A)
         d = self._checked_damping(damping)
-        self._valid = False
-        copy_values(self.analysis._target, A, self._numeric.store)
-        self._factorize(d)
+        with self._lock:
+            self._valid = False
+            copy_values(self.analysis._target, A, self._numeric.store)
+            self._factorize(d)
 
     def redamp(self, damping: npt.ArrayLike | None) -> None:
         """Factorise the same matrix plus another diagonal D: the matrix is not read, and not copied, again."""
@@ -179,7 +184,7 @@ class Factor:
     def _factorize(self, d: Array | None) -> None:
         self._valid = False
         numeric = self._numeric
-        with use_threads(self._num_threads):
+        with self._lock, use_threads(self._num_threads):
             positive = numeric.factorize(d)
         if not numeric.is_finite():
             raise SolverError(f"the matrix has a number that is not finite in {self._not_finite()}")
@@ -197,6 +202,12 @@ class Factor:
             return f"the diagonal block {number - graph.num_edges}"
         low, high = sorted(graph.ends(number))
         return f"the block in block row {high} and block column {low}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.RLock())
 
     def __repr__(self) -> str:
         state = "" if self._valid else ", failed"
@@ -226,7 +237,7 @@ class Factor:
             steps = 0 if self._numeric.dtype == np.float64 else SINGLE_STEPS
         rows, one = self._rows(b)
         x = np.empty_like(rows)
-        with use_threads(self._num_threads):
+        with self._lock, use_threads(self._num_threads):
             self._numeric.hold(rows.T)
             self._numeric.solve(rows, x)
             if steps:
@@ -248,7 +259,7 @@ class Factor:
         x = np.empty_like(rows)
         if forward:
             self._numeric.hold(rows.T)
-        with use_threads(self._num_threads):
+        with self._lock, use_threads(self._num_threads):
             self._numeric.solve(rows, x, forward=forward, backward=not forward)
         return x[0] if one else np.ascontiguousarray(x.T)
 

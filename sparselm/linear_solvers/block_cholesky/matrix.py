@@ -32,19 +32,19 @@ class MatrixPattern:
     """
 
     def __init__(self, matrix: Any, block_sizes: int | npt.ArrayLike) -> None:
-        self._compressed, self._of_data = _compress(matrix)
-        self._given = matrix if matrix.format == "bsr" else self._compressed
-        self._given_arrays = (self._given.indptr.copy(), self._given.indices.copy())
-        self._data_shape = matrix.data.shape
-        self._by_columns = self._compressed.format == "csc"
-        n = self._compressed.shape[0]
+        compressed, self._of_data = _compress(matrix)
+        # Copies of the pattern, and nothing of the values: the matrix may be changed, or no longer be there.
+        self._format, self._shape, self._data_shape = matrix.format, matrix.shape, matrix.data.shape
+        self._given = self._pattern = (matrix.indptr.copy(), matrix.indices.copy())
+        if compressed is not matrix:
+            self._pattern = (compressed.indptr, compressed.indices)
+        self._by_columns = matrix.format == "csc"
+        n = matrix.shape[0]
         sizes = _checked_sizes(block_sizes, n)
         self.offsets: LongArray = np.append(0, np.cumsum(sizes, dtype=np.int64))
         self._block: IndexArray = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
-        high, low = np.empty((2, self._compressed.nnz), dtype=np.int32)
-        count = find_blocks(
-            self._compressed.indptr, self._compressed.indices, self._by_columns, self._block, len(sizes), high, low
-        )
+        high, low = np.empty((2, compressed.nnz), dtype=np.int32)
+        count = find_blocks(*self._pattern, self._by_columns, self._block, len(sizes), high, low)
         high, low = high[:count], low[:count]
         if count == 0:
             self._check_lower()
@@ -52,8 +52,9 @@ class MatrixPattern:
 
     def _check_lower(self) -> None:
         """Raise where all entries beside the diagonal stand above it."""
-        major = np.repeat(np.arange(self._compressed.shape[0]), np.diff(self._compressed.indptr))
-        minor = self._compressed.indices[: len(major)]
+        indptr, indices = self._pattern
+        major = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+        minor = indices[: len(major)]
         lower = (minor > major) if self._by_columns else (minor < major)
         if not lower.any() and (minor != major).any():
             raise SolverError(
@@ -63,11 +64,9 @@ class MatrixPattern:
 
     def place(self, symbolic: Symbolic) -> LongArray:
         """Where each number of a matrix's ``data`` goes in the store, −1 for those above the diagonal."""
-        compressed = self._compressed
-        target = np.full(len(compressed.indices), -1, dtype=np.int64)  # arrays may be longer than what is in use
+        target = np.full(len(self._pattern[1]), -1, dtype=np.int64)  # arrays may be longer than what is in use
         place_values(
-            compressed.indptr, compressed.indices, self._by_columns, self._block, self.offsets,
-            symbolic.edge_source, symbolic.edge_turned, target,
+            *self._pattern, self._by_columns, self._block, self.offsets, symbolic.edge_source, symbolic.edge_turned, target,
         )  # fmt: skip
         if self._of_data is None:
             return target
@@ -77,10 +76,10 @@ class MatrixPattern:
 
     def check(self, matrix: Any) -> None:
         """Raise unless a matrix has this pattern, entry by entry."""
-        indptr, indices = self._given_arrays
+        indptr, indices = self._given
         if (
-            getattr(matrix, "format", None) == self._given.format
-            and matrix.shape == self._given.shape
+            getattr(matrix, "format", None) == self._format
+            and matrix.shape == self._shape
             and np.array_equal(matrix.indptr, indptr)
             and np.array_equal(matrix.indices, indices)
             and matrix.data.shape == self._data_shape
@@ -90,7 +89,7 @@ class MatrixPattern:
         kind, shape = getattr(matrix, "format", type(matrix).__name__), getattr(matrix, "shape", None)
         raise SolverError(
             f"the matrix (format {kind}, shape {shape}, {len(getattr(matrix, 'indices', ()))} stored indices) has another "
-            f"pattern than the one that was analysed (format {self._given.format}, shape {self._given.shape}, "
+            f"pattern than the one that was analysed (format {self._format}, shape {self._shape}, "
             f"{len(indices)} stored indices; SciPy drops zeros in sums and products): call analyze or factorize for it"
         )
 

@@ -78,7 +78,13 @@ class Numeric:
             bad=np.zeros(n, dtype=bool),
         )
         self._counters = np.zeros(max(symbolic.num_counters + 1, 2 * symbolic.num_supernodes + 3), dtype=np.int64)
-        self._fronts = np.empty(0, dtype=self.dtype)
+        self._solve_numbers = Solve(
+            factor=self._numbers.factor,
+            inverse=self._numbers.inverse,
+            column=symbolic.column,
+            rows=symbolic.num_rows,
+            fronts=np.empty(symbolic.num_rows + _MARGIN, dtype=self.dtype),
+        )
         self._held = np.zeros(n, dtype=bool)
 
     @property
@@ -120,25 +126,27 @@ class Numeric:
 
     def solve(self, b: Array, x: Array, *, forward: bool = True, backward: bool = True) -> None:
         """x ← (A + D)⁻¹ b, both ``(q, n)`` by column; or only one of the two triangular solves, by position."""
-        total = self.symbolic.num_rows
         for begin in range(0, len(b), SIDES):
-            sides = min(SIDES, len(b) - begin)
-            if len(self._fronts) < sides * total + _MARGIN:
-                self._fronts = np.empty(sides * total + _MARGIN, dtype=self.dtype)
-            numbers = self._numbers
-            arguments = Solve(numbers.factor, numbers.inverse, self.symbolic.column, total, self._fronts)
-            pivots = self._fronts[: sides * total].reshape(sides, total)
-            if not forward:
-                pivots[:, self.symbolic.pivot_row] = b[begin : begin + sides]
-            what = (self.symbolic.fronts, arguments, b[begin : begin + sides], x[begin : begin + sides], forward, backward)
-            threads = self.max_threads if sides * self.symbolic.factor_size > SERIAL_SOLVE else 1
-            with _threads(threads) as lanes:
-                if lanes == 1:
-                    solve_serially(*what)
-                else:
-                    solve(*what, self.symbolic.solve_tasks, lanes, self._counters)
-            if not backward:
-                x[begin : begin + sides] = pivots[:, self.symbolic.pivot_row]
+            self._solve(b[begin : begin + SIDES], x[begin : begin + SIDES], forward, backward)
+
+    def _solve(self, b: Array, x: Array, forward: bool, backward: bool) -> None:
+        sides, symbolic = len(b), self.symbolic
+        arguments = self._solve_numbers
+        if len(arguments.fronts) < sides * symbolic.num_rows + _MARGIN:
+            vectors = np.empty(sides * symbolic.num_rows + _MARGIN, dtype=self.dtype)
+            arguments = self._solve_numbers = arguments._replace(fronts=vectors)
+        pivots = arguments.fronts[: sides * symbolic.num_rows].reshape(sides, symbolic.num_rows)
+        if not forward:
+            pivots[:, symbolic.pivot_row] = b
+        if self.max_threads == 1 or sides * symbolic.factor_size <= SERIAL_SOLVE:
+            solve_serially(symbolic.fronts, arguments, b, x, forward, backward)
+        else:
+            with _threads(self.max_threads) as lanes:
+                solve(
+                    symbolic.fronts, arguments, b, x, forward, backward, symbolic.solve_tasks, lanes, self._counters
+                )
+        if not backward:
+            x[:] = pivots[:, symbolic.pivot_row]
 
     def hold(self, b: Array) -> None:
         """Make a right-hand side 0 where components are held."""

@@ -74,8 +74,8 @@ class Symbolic:
         Start of each block of the lower triangle in the store of the matrix.
     edge_turned : (num_edges + n,) bool
         The block is kept transposed: its column is the block of the higher number.
-    store_size, factor_size, arena_size, common_size : int
-        Entries of the matrix's store, of the factor, of a thread's arena and of the common one.
+    store_size, factor_size, arena_size, common_size, num_rows : int
+        Entries of the matrix's store, of the factor, of a thread's arena and of the common one; rows of all fronts, padded.
     """
 
     graph: BlockGraph
@@ -98,6 +98,7 @@ class Symbolic:
     factor_size: int
     arena_size: int
     common_size: int
+    num_rows: int
 
     @property
     def size(self) -> int:
@@ -119,11 +120,6 @@ class Symbolic:
     def block_at(self, position: npt.NDArray[np.int64]) -> IndexArray:
         """The blocks at scalar positions."""
         return self.order[np.searchsorted(self.offsets, position, side="right") - 1]
-
-    @property
-    def num_rows(self) -> int:
-        """Rows of all fronts, padded."""
-        return int(self.fronts.nodes[-1, VECTOR])
 
     @property
     def nonzeros(self) -> int:
@@ -219,6 +215,7 @@ def build_symbolic(graph: BlockGraph, ordering: Ordering) -> Symbolic:
         tasks=tasks, solve_tasks=solve_tasks, num_counters=num_counters,
         edge_source=edge_source, edge_turned=edge_turned, store_size=store_size,
         factor_size=int(panel[-1]), arena_size=int(arena_sizes[0]), common_size=int(arena_sizes[1]),
+        num_rows=int(vector[-1]),
     )  # fmt: skip
 
 
