@@ -164,8 +164,8 @@ def compare(matrix, arguments):
     other = A.copy()  # other values in the same places; a sum would drop zeros that are stored
     other.data[A.indices == np.repeat(np.arange(n), np.diff(A.indptr))] *= 1.001
     both = (other, A)
-    symbolic = analyze(A, sizes)
-    ours = symbolic.factorize(A)
+    analysed = analyze(A, sizes)
+    ours = analysed.factorize(A)
     factors = {ordering: cholmod.analyze(A, mode="auto", ordering_method=ordering) for ordering in ORDERINGS}
     settings = peer_settings(arguments)
 

@@ -40,8 +40,8 @@ class BlockCholesky(_Benchmark):
             raise NotImplementedError("this commit has no block Cholesky")
         matrix = block_matrix(name)
         self.lower, self.sizes = matrix.lower, matrix.sizes
-        self.symbolic = analyze(self.lower, self.sizes)
-        self.factor = self.symbolic.factorize(self.lower)
+        self.analysis = analyze(self.lower, self.sizes)
+        self.factor = self.analysis.factorize(self.lower)
         self.factor.refactorize(self.lower)
         self.rhs = np.ones(self.lower.shape[0])
         self.factor.solve(self.rhs)

@@ -77,9 +77,7 @@ class Numbers(NamedTuple):
 
     store: np.ndarray  #: blocks of the matrix
     damping: np.ndarray  #: (n,) added to the diagonal, by position
-    held: (
-        np.ndarray
-    )  #: (n,) bool, rows and columns that are replaced by the identity's; of length 0 where there are none
+    held: np.ndarray  #: (n,) bool, rows and columns replaced by the identity's; of length 0 where there are none
     tolerance: np.floating  #: pivots ≤ tolerance · diagonal entry are too small …
     scale: np.floating  #: … and are replaced by scale · diagonal entry
     factor: np.ndarray  #: panels

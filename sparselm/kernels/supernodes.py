@@ -147,37 +147,20 @@ def number_supernodes(parent, group, rank, head, above):
 
 
 @serial_kernel
-def count_rows(indptr, indices, order, position, owner, above, row_ptr):
-    """Number of blocks below the pivots of each supernode, cumulated in ``row_ptr``.
+def list_rows(indptr, indices, order, position, owner, above, row_ptr, rows):
+    """The positions below the pivots of each supernode, ascending: ``rows[row_ptr[s]:row_ptr[s + 1]]``.
+
+    With ``rows`` of length 0 they are counted, and ``row_ptr`` is filled; otherwise it is read.
 
     The row of position k of the factor is the part of the tree of supernodes that one reaches upwards from the blocks
     connected to it before k (Davis, "Direct Methods for Sparse Linear Systems", SIAM, 2006, section 4.2).
     """
     count = row_ptr.shape[0] - 1
-    seen = np.full(count, -1, np.int32)
-    row_ptr[:] = 0
-    for k in range(order.shape[0]):
-        own = owner[k]
-        v = order[k]
-        for e in range(indptr[v], indptr[v + 1]):
-            i = position[indices[e]]
-            if i >= k:
-                continue
-            s = owner[i]
-            while s != own and seen[s] != k:
-                seen[s] = k
-                row_ptr[s + 1] += 1
-                s = above[s]
-    for s in range(count):
-        row_ptr[s + 1] += row_ptr[s]
-
-
-@serial_kernel
-def fill_rows(indptr, indices, order, position, owner, above, row_ptr, rows):
-    """The positions below the pivots of each supernode, ascending: ``rows[row_ptr[s]:row_ptr[s + 1]]``."""
-    count = row_ptr.shape[0] - 1
+    fill = rows.shape[0] > 0
     seen = np.full(count, -1, np.int32)
     filled = row_ptr[:-1].copy()
+    if not fill:
+        filled[:] = 0
     for k in range(order.shape[0]):
         own = owner[k]
         v = order[k]
@@ -188,9 +171,14 @@ def fill_rows(indptr, indices, order, position, owner, above, row_ptr, rows):
             s = owner[i]
             while s != own and seen[s] != k:
                 seen[s] = k
-                rows[filled[s]] = k
+                if fill:
+                    rows[filled[s]] = k
                 filled[s] += 1
                 s = above[s]
+    if not fill:
+        row_ptr[0] = 0
+        for s in range(count):
+            row_ptr[s + 1] = row_ptr[s] + filled[s]
 
 
 @serial_kernel

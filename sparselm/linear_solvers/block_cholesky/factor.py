@@ -306,6 +306,8 @@ def analyze(
     pattern = MatrixPattern(A, block_sizes)
     graph = pattern.graph
     if previous is not None:
+        if not isinstance(previous, Analysis):
+            raise SolverError(f"previous is a {type(previous).__name__}, expected what analyze returned")
         if last is not None or not (isinstance(ordering, str) and ordering == "auto"):
             raise SolverError("with previous= its order is kept: leave out ordering and last, or previous")
         found: Ordering = extend_ordering(graph.indptr, graph.indices, graph.sizes, previous._symbolic.ordering)

@@ -27,8 +27,7 @@ from sparselm.kernels.multifrontal import (
 )
 from sparselm.kernels.schedule import TASK_COLUMNS, find_subtrees, list_tasks, place_updates
 from sparselm.kernels.supernodes import (
-    count_rows,
-    fill_rows,
+    list_rows,
     merge_supernodes,
     number_supernodes,
     place_entries,
@@ -163,9 +162,9 @@ def build_symbolic(graph: BlockGraph, ordering: Ordering) -> Symbolic:
     if n and sizes.min() == sizes.max():  # heights are known
         np.cumsum(ordering.heights[old[head[1:] - 1]] // sizes[0], out=row_ptr[1:])
     else:
-        count_rows(graph.indptr, graph.indices, order, position, owner, above, row_ptr)
+        list_rows(graph.indptr, graph.indices, order, position, owner, above, row_ptr, np.empty(0, dtype=np.int32))
     rows = np.empty(row_ptr[-1], dtype=np.int32)
-    fill_rows(graph.indptr, graph.indices, order, position, owner, above, row_ptr, rows)
+    list_rows(graph.indptr, graph.indices, order, position, owner, above, row_ptr, rows)
     ends = np.zeros(len(rows) + 1, dtype=np.int64)
     np.cumsum(sizes[rows], out=ends[1:])
     height = ends[row_ptr[1:]] - ends[row_ptr[:-1]]
