@@ -51,6 +51,16 @@ def scalar(function: Function) -> Function:
     return jitted
 
 
+def borrower(function: Function) -> Function:
+    """Compile a helper that kernels call with arrays, and that makes none: it counts no references.
+
+    numba counts the references to arrays around each use of a field of a tuple, atomically. Where threads share the arrays,
+    each count waits for the other processor's. Arithmetic is strict: what is written as one operation is one.
+    """
+    jitted: Function = numba.njit(function, error_model="numpy", _nrt=False)
+    return jitted
+
+
 @scalar
 def num_lanes(num_items: int, items_per_task: int) -> int:
     """Number of parallel tasks for so many items; lane k takes items ``k n // lanes … (k + 1) n // lanes``."""

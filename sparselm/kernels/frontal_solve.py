@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from sparselm._jit import kernel, scalar, serial_kernel
+from sparselm._jit import borrower, kernel, serial_kernel
 from sparselm._llvm import UNIT
 from sparselm.kernels.fronts import padded
 from sparselm.kernels.multifrontal import CHILD, HEIGHT, LENGTH, OWN, PANEL, PIVOT, RUN, STRIDE, THEIRS, VECTOR, WIDTH
@@ -31,7 +31,7 @@ from sparselm.kernels.tiles import (
 )
 
 
-@scalar
+@borrower
 def _gather(f, v, s, b):
     """The front's vector: the right-hand side in its pivots, and what its children hand on."""
     w, ld, p = f.nodes[s, WIDTH], f.nodes[s, STRIDE], f.nodes[s, PIVOT]
@@ -47,7 +47,7 @@ def _gather(f, v, s, b):
                 add_block(f.runs[a, LENGTH], 1, v.fronts, y + f.runs[a, THEIRS], 0, v.fronts, below + f.runs[a, OWN], 0)
 
 
-@scalar
+@borrower
 def _forward(f, v, s, q):
     w, m = f.nodes[s, WIDTH], f.nodes[s, WIDTH] + f.nodes[s, HEIGHT]
     l, ld, p = f.nodes[s, PANEL], f.nodes[s, STRIDE], f.nodes[s, PIVOT]
@@ -71,7 +71,7 @@ def _forward(f, v, s, q):
                     row += UNIT
 
 
-@scalar
+@borrower
 def _backward(f, v, s, x):
     w, m = f.nodes[s, WIDTH], f.nodes[s, WIDTH] + f.nodes[s, HEIGHT]
     l, ld, p = f.nodes[s, PANEL], f.nodes[s, STRIDE], f.nodes[s, PIVOT]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparselm._jit import scalar
+from sparselm._jit import borrower
 from sparselm._llvm import UNIT
 from sparselm.kernels.tiles import TALL_BYTES, UPDATE_COLUMNS, factor_tile, solve_tile, update_tile
 
@@ -21,13 +21,13 @@ from sparselm.kernels.tiles import TALL_BYTES, UPDATE_COLUMNS, factor_tile, solv
 BLOCK = 96
 
 
-@scalar
+@borrower
 def padded(rows):
     """The distance of columns for so many rows."""
     return (rows + UNIT - 1) // UNIT * UNIT
 
 
-@scalar
+@borrower
 def solve_rows(L, l, ld, first, j, columns, begin, end, inverse, p):
     """Finish columns j … j + columns of rows begin … end, the diagonal tile being done; ``first`` begins the block."""
     tall = TALL_BYTES // L.itemsize
@@ -45,7 +45,7 @@ def solve_rows(L, l, ld, first, j, columns, begin, end, inverse, p):
             row += UNIT
 
 
-@scalar
+@borrower
 def factor_block(L, l, ld, first, last, end, diagonal, tolerance, scale, inverse, bad, p):
     """Factorise columns first … last in rows first … end; sets ``bad[p + j]`` where pivot j was too small."""
     for j in range(first, last, UNIT):
@@ -62,14 +62,14 @@ def factor_block(L, l, ld, first, last, end, diagonal, tolerance, scale, inverse
         solve_rows(L, l, ld, first, j, columns, j + UNIT, end, inverse, p)
 
 
-@scalar
+@borrower
 def solve_block(L, l, ld, first, last, begin, end, inverse, p):
     """Columns first … last in rows begin … end, below a diagonal block that is done."""
     for j in range(first, last, UNIT):
         solve_rows(L, l, ld, first, j, min(UNIT, last - j), begin, end, inverse, p)
 
 
-@scalar
+@borrower
 def subtract_products(C, c, ldc, A, a, lda, k, row_begin, row_end, column_begin, column_end):
     """C_ij ← C_ij − Σ_k A_ik A_jk for i in rows, j in columns, i ≥ j (and some entries above the diagonal)."""
     tall = TALL_BYTES // C.itemsize
@@ -85,7 +85,7 @@ def subtract_products(C, c, ldc, A, a, lda, k, row_begin, row_end, column_begin,
                 row += UNIT
 
 
-@scalar
+@borrower
 def factor_front(L, l, ld, w, m, U, u, ldu, diagonal, tolerance, scale, inverse, bad, p):
     """The whole front; ``p`` is the place of its first pivot in ``diagonal``, ``inverse`` and ``bad``."""
     zero = np.int64(0)  # a literal would have numba compile what is called for it alone

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from sparselm._jit import kernel, scalar, serial_kernel
+from sparselm._jit import borrower, kernel, serial_kernel
 from sparselm._llvm import UNIT
 from sparselm.kernels.fronts import BLOCK, factor_block, factor_front, padded, solve_block, subtract_products
 from sparselm.kernels.schedule import (
@@ -87,7 +87,7 @@ class Numbers(NamedTuple):
     bad: np.ndarray  #: (n,) bool, pivots that were too small
 
 
-@scalar
+@borrower
 def _scatter(f, v, s, begin, end):
     """Zero columns begin … end of the panel, and put there what the matrix and the damping have."""
     ld, l, p = f.nodes[s, STRIDE], f.nodes[s, PANEL], f.nodes[s, PIVOT]
@@ -114,7 +114,7 @@ def _scatter(f, v, s, begin, end):
         v.diagonal[p + c] = v.factor[at]
 
 
-@scalar
+@borrower
 def _add_update(f, v, child, source, s, u, begin, end):
     """Add the update matrix of a child, at ``source``, to columns begin … end of its parent's front.
 
@@ -144,7 +144,7 @@ def _add_update(f, v, child, source, s, u, begin, end):
                 )  # fmt: skip
 
 
-@scalar
+@borrower
 def _assemble(f, v, s, arena, begin, end):
     """Columns begin … end of a front; ``arena`` is where that of this thread begins."""
     w, ldu = f.nodes[s, WIDTH], f.nodes[s, UPDATE_STRIDE]
@@ -158,7 +158,7 @@ def _assemble(f, v, s, arena, begin, end):
         _add_update(f, v, child, f.nodes[child, UPDATE] + (0 if f.nodes[child, COMMON] else arena), s, u, begin, end)
 
 
-@scalar
+@borrower
 def _do_front(f, v, s, arena):
     w, m = f.nodes[s, WIDTH], f.nodes[s, WIDTH] + f.nodes[s, HEIGHT]
     _assemble(f, v, s, arena, np.int64(0), m)
@@ -169,7 +169,7 @@ def _do_front(f, v, s, arena):
     )  # fmt: skip
 
 
-@scalar
+@borrower
 def _do_stage(f, v, kind, s, first, row, column):
     """A part of a large front, whose update matrix lies in the common arena."""
     w, m = f.nodes[s, WIDTH], f.nodes[s, WIDTH] + f.nodes[s, HEIGHT]

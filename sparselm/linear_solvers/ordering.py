@@ -17,7 +17,7 @@ G. Karypis, V. Kumar, "A fast and high quality multilevel scheme for partitionin
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Literal
 
@@ -64,6 +64,8 @@ class Ordering:
         Entries of the factor, diagonal included.
     flops : float
         Operations of a factorisation: Σ k³/3 + k² h + k h² over blocks of k columns and height h.
+    sought : float
+        Operations per block when this order was last sought, and not extended.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Ordering:
     heights: LongArray
     nonzeros: int
     flops: float
+    sought: float
 
 
 def find_ordering(
@@ -142,7 +145,8 @@ def extend_ordering(indptr: LongArray, indices: IndexArray, sizes: IndexArray, p
         raise SolverError(f"a graph of {n} blocks does not extend one of {old}: call it without the previous analysis")
     order = np.concatenate([previous.order, np.arange(old, n, dtype=np.int32)])
     extended = _complete(previous.name, order, indptr, indices, sizes, np.zeros(n, dtype=np.int32))
-    if extended.flops * old <= EXTENSION_FLOPS * previous.flops * n:
+    extended = replace(extended, sought=previous.sought)
+    if extended.flops <= EXTENSION_FLOPS * previous.sought * n:
         return extended
     return _cheaper(extended, find_ordering(indptr, indices, sizes))
 
@@ -177,7 +181,7 @@ def _complete(
     parent = np.append(_inverse(post), np.int32(-1))[parent[post]]  # −1 is the last one
     order, heights = order[post], heights[post]
     nonzeros, flops = factor_sizes(sizes, order, heights)
-    return Ordering(name, order, parent, heights, int(nonzeros), float(flops))
+    return Ordering(name, order, parent, heights, int(nonzeros), float(flops), float(flops) / max(n, 1))
 
 
 def _inverse(order: IndexArray) -> IndexArray:

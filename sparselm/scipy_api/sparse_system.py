@@ -46,7 +46,7 @@ class SparseSystem(AbstractSystem):
         """Factorise JᵀJ + D."""
         if self._numeric.factorize(damping):
             return None
-        if not np.isfinite(self._numeric.store.sum()) or np.isnan(damping).any():
+        if not self._numeric.is_finite() or np.isnan(damping).any():
             return Failure("JᵀJ + D has an entry that is not finite")
         return Failure("JᵀJ + D is not positive definite")
 

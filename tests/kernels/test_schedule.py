@@ -253,7 +253,7 @@ def test_tasks(n, bushy, seed):
     height = rng.integers(0, rng.choice([3, 40, 400]), n)
     height[above < 0] = 0
     local = np.zeros(n, dtype=bool)
-    work = find_subtrees(above, width, height, local)
+    work = find_subtrees(above, width, height, 2, local)
     assert work == pytest.approx(sum(front_cost(w, h) for w, h in zip(width, height, strict=True)))
     for p, s in zip(above, range(n), strict=True):
         assert p < 0 or local[s] or not local[p]
@@ -277,8 +277,8 @@ def test_long_chains(local):
     width = np.full(n, 3)
     height = np.append(width[1:], 0)
     marks = np.zeros(n, dtype=bool)
-    work = find_subtrees(above, width, height, marks)
-    assert marks.sum() == pytest.approx(n / 48, rel=0.01) and work > 0
+    work = find_subtrees(above, width, height, 2, marks)
+    assert marks.sum() == pytest.approx(n / 8, rel=0.01) and work > 0
     tasks, counters = tasks_of(above, width, height, marks if local else np.zeros(n, dtype=bool), True)
     check_waits(tasks, counters, n)
     covered = np.where(tasks[:, KIND] == SUBTREES, tasks[:, FIRST] - tasks[:, NODE], 1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, get_args
 
 import numpy as np
@@ -29,12 +31,15 @@ class NotPositiveDefiniteError(SparselmError, np.linalg.LinAlgError):
     """The matrix has no Cholesky factor; ``block`` is the one whose pivot was not positive, in the matrix's order."""
 
     def __init__(self, block: int, size: int) -> None:
-        self.block = block
+        self.block, self.size = block, size
         super().__init__(
             f"the matrix is not positive definite: block {block} ({size} columns) has a pivot that is not positive once "
             "the blocks before it are eliminated; add to its diagonal (damping=), or allow for semi-definite matrices "
             "(pivot_tolerance=)"
         )
+
+    def __reduce__(self) -> tuple[type, tuple[int, int]]:
+        return type(self), (self.block, self.size)
 
 
 class Analysis:
@@ -182,16 +187,21 @@ class Factor:
         return np.broadcast_to(d, (n,))
 
     def _factorize(self, d: Array | None) -> None:
-        self._valid = False
         numeric = self._numeric
         with self._lock, use_threads(self._num_threads):
+            self._valid = False
             positive = numeric.factorize(d)
-        if not numeric.is_finite():
-            raise SolverError(f"the matrix has a number that is not finite in {self._not_finite()}")
-        if not positive and not self._tolerant:
-            block = int(numeric.bad_blocks()[0])
-            raise NotPositiveDefiniteError(block, int(self.analysis.block_sizes[block]))
-        self._valid = True
+            if not numeric.is_finite():
+                raise SolverError(f"the matrix has a number that is not finite in {self._not_finite()}")
+            if not positive and not numeric.fits():
+                raise SolverError(
+                    f"the matrix has diagonal entries that do not fit into {numeric.dtype} with their reciprocals: scale "
+                    "it, or use precision='float64'"
+                )
+            if not positive and not self._tolerant:
+                block = int(numeric.bad_blocks()[0])
+                raise NotPositiveDefiniteError(block, int(self.analysis.block_sizes[block]))
+            self._valid = True
 
     def _not_finite(self) -> str:
         place = int(np.flatnonzero(~np.isfinite(self._numeric.store))[0])
@@ -215,11 +225,13 @@ class Factor:
 
     @property
     def perturbed_blocks(self) -> IndexArray:
-        return self._numeric.bad_blocks()
+        with self._use():
+            return self._numeric.bad_blocks()
 
     @property
     def num_perturbed(self) -> int:
-        return int(self._numeric.bad.sum())
+        with self._use():
+            return int(self._numeric.bad.sum())
 
     def solve(self, b: npt.ArrayLike, *, refine: int | None = None) -> Array:
         """x with (A + D) x = b.
@@ -231,13 +243,12 @@ class Factor:
             Most steps of iterative refinement for each right-hand side, with residuals in float64; by default none for
             a float64 factor, and up to ten, as many as help, for a float32 one.
         """
-        self._check_valid()
         steps = refine
         if steps is None:
             steps = 0 if self._numeric.dtype == np.float64 else SINGLE_STEPS
         rows, one = self._rows(b)
         x = np.empty_like(rows)
-        with self._lock, use_threads(self._num_threads):
+        with self._use():
             self._numeric.hold(rows.T)
             self._numeric.solve(rows, x)
             if steps:
@@ -250,23 +261,32 @@ class Factor:
         return self._half(b, forward=True)
 
     def solve_upper(self, y: npt.ArrayLike) -> Array:
-        """x with Lᵀ P x = y, y in the order of elimination, x in that of the matrix."""
+        """x with Lᵀ P x = y, y in the order of elimination, x in that of the matrix; 0 where components are held."""
         return self._half(y, forward=False)
 
     def _half(self, b: npt.ArrayLike, forward: bool) -> Array:
-        self._check_valid()
         rows, one = self._rows(b)
         x = np.empty_like(rows)
-        if forward:
-            self._numeric.hold(rows.T)
-        with self._lock, use_threads(self._num_threads):
+        with self._use():
+            if forward:
+                self._numeric.hold(rows.T)
             self._numeric.solve(rows, x, forward=forward, backward=not forward)
+            if not forward:
+                self._numeric.hold(x.T)
         return x[0] if one else np.ascontiguousarray(x.T)
 
     def logdet(self) -> float:
         """log det (A + D), of the matrix that was factorised: with replaced pivots of another one."""
-        self._check_valid()
-        return self._numeric.logdet()
+        with self._use():
+            return self._numeric.logdet()
+
+    @contextmanager
+    def _use(self) -> Iterator[None]:
+        """The work space for this thread alone, while the factor is valid."""
+        with self._lock, use_threads(self._num_threads):
+            if not self._valid:
+                raise SolverError("the last factorisation failed: refactorize another matrix, or redamp this one, first")
+            yield
 
     def _rows(self, b: npt.ArrayLike) -> tuple[Array, bool]:
         """The right-hand sides as rows of an array of our own, and whether it was a single vector."""
@@ -279,10 +299,6 @@ class Factor:
         if given.ndim == 1:
             return np.array(given, dtype=np.float64).reshape(1, n), True
         return np.array(given.T, dtype=np.float64, order="C"), False
-
-    def _check_valid(self) -> None:
-        if not self._valid:
-            raise SolverError("the last factorisation failed: refactorize another matrix, or redamp this one, first")
 
 
 def analyze(

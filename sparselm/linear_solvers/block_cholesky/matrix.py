@@ -41,6 +41,9 @@ class MatrixPattern:
         self._by_columns = matrix.format == "csc"
         n = matrix.shape[0]
         sizes = _checked_sizes(block_sizes, n)
+        used = self._pattern[1][: compressed.indptr[-1]]
+        if len(used) and (used.min() < 0 or used.max() >= n):
+            raise SolverError(f"the matrix has an index of {used.min()} or {used.max()}, expected 0 … {n - 1}")
         self.offsets: LongArray = np.append(0, np.cumsum(sizes, dtype=np.int64))
         self._block: IndexArray = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
         high, low = np.empty((2, compressed.nnz), dtype=np.int32)
@@ -51,12 +54,13 @@ class MatrixPattern:
         self.graph: BlockGraph = make_graph(sizes, high, low)
 
     def _check_lower(self) -> None:
-        """Raise where all entries beside the diagonal stand above it."""
+        """Raise where no block stands below the diagonal, and something above it."""
         indptr, indices = self._pattern
         major = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
         minor = indices[: len(major)]
-        lower = (minor > major) if self._by_columns else (minor < major)
-        if not lower.any() and (minor != major).any():
+        rows, columns = (minor, major) if self._by_columns else (major, minor)
+        blocks_above = (self._block[rows] < self._block[columns]).any()
+        if blocks_above or ((rows < columns).any() and not (rows > columns).any()):
             raise SolverError(
                 "the matrix has entries above the diagonal and none below it, but the lower triangle is what is read: "
                 "give A.T, or both triangles"

@@ -21,7 +21,7 @@ Precision = Literal["float64", "float32"]
 SIDES = 8
 
 # Predicted nanoseconds below which a second thread costs more than it saves.
-SERIAL = 100_000.0
+SERIAL = 200_000.0
 
 # Entries of the factor, times right-hand sides, below which a solve stays on one thread: memory is what it waits for.
 SERIAL_SOLVE = 4_000_000
@@ -117,6 +117,12 @@ class Numeric:
             total = self.store.sum()
         return bool(np.isfinite(total) or np.isfinite(self.store).all())
 
+    def fits(self) -> bool:
+        """Whether the diagonal entries of A + D, and their reciprocals, are normal numbers of the factor's precision."""
+        diagonal = np.abs(self._numbers.diagonal[: self.symbolic.size])
+        limits = np.finfo(self.dtype)
+        return bool(((diagonal == 0.0) | ((diagonal < limits.max) & (diagonal > 1.0 / limits.max))).all())
+
     def bad_blocks(self) -> npt.NDArray[np.int32]:
         """Blocks with a pivot that was too small, in the order of elimination, none twice."""
         positions = np.flatnonzero(self.bad)
@@ -126,6 +132,16 @@ class Numeric:
 
     def solve(self, b: Array, x: Array, *, forward: bool = True, backward: bool = True) -> None:
         """x ← (A + D)⁻¹ b, both ``(q, n)`` by column; or only one of the two triangular solves, by position."""
+        if self.dtype == np.float32 and forward and backward:
+            # As large as single precision likes it: a power of two changes no digit.
+            largest = np.abs(b).max(axis=1, initial=0.0, keepdims=True)
+            scale = np.ldexp(1.0, np.frexp(np.where(np.isfinite(largest), largest, 1.0))[1])
+            self._solve_all(b / scale, x, True, True)
+            x *= scale
+        else:
+            self._solve_all(b, x, forward, backward)
+
+    def _solve_all(self, b: Array, x: Array, forward: bool, backward: bool) -> None:
         for begin in range(0, len(b), SIDES):
             self._solve(b[begin : begin + SIDES], x[begin : begin + SIDES], forward, backward)
 
@@ -202,10 +218,11 @@ def refine(numeric: Numeric, b: Array, x: Array, steps: int) -> tuple[int, float
     norm = residual()
     for step in range(steps):
         numeric.solve(r, d)
+        before = x.copy()
         x += d[0]
         last, norm = norm, residual()
         if not norm < last:
-            x -= d[0]
+            x[:] = before
             return step, last
         if norm > 0.5 * last or norm == 0.0:
             return step + 1, norm

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -133,8 +134,11 @@ class Symbolic:
         return float((w**3 / 3 + w * w * h + w * h * h).sum())
 
 
-def build_symbolic(graph: BlockGraph, ordering: Ordering) -> Symbolic:
-    """Supernodes, places and tasks for a graph and an order of its blocks."""
+def build_symbolic(graph: BlockGraph, ordering: Ordering, threads: int | None = None) -> Symbolic:
+    """Supernodes, places and tasks for a graph and an order of its blocks.
+
+    ``threads``, by default as many as there are, is how many the tasks are made for; any number can do them.
+    """
     n = len(graph.sizes)
     group = np.empty(n, dtype=np.int32)
     sizes = graph.sizes[ordering.order]
@@ -188,7 +192,9 @@ def build_symbolic(graph: BlockGraph, ordering: Ordering) -> Symbolic:
     )  # fmt: skip
 
     local = np.empty(count, dtype=bool)
-    work = float(find_subtrees(above, width, height, local))
+    if threads is None:
+        threads = numba.get_num_threads()
+    work = float(find_subtrees(above, width, height, threads, local))
     by_parent = np.argsort(above, kind="stable").astype(np.int32)
     child_ptr = np.searchsorted(above[by_parent], np.arange(count + 1)).astype(np.int64)
     left_behind = ~local | (above < 0) | ~local[above]
