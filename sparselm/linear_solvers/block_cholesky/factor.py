@@ -363,7 +363,7 @@ def factorize(
     pivot_tolerance
         For semi-definite matrices: a pivot that is not above this times the diagonal entry it comes from is replaced by
         that entry (by 1 where that is not positive), so that its component of x is 0 up to rounding where A x = b has a
-        solution. 1e-12 is a good value.
+        solution. 1e-12 is a good value, 1e-4 with a float32 factor; negative pivots are replaced without a word.
     num_threads
         Threads that work on it; all by default. The factor has the same bits for any number.
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 
-# Refinement steps of a float32 factor; they end where they do not help any more.
+# Refinement steps of a float32 factor within an iteration, which needs no more digits; they end where they do not help.
 SINGLE_STEPS = 5
 
 
