@@ -191,7 +191,7 @@ class Factor:
         with self._lock, use_threads(self._num_threads):
             self._valid = False
             positive = numeric.factorize(d)
-            if not numeric.is_finite():
+            if not positive and not numeric.is_finite():  # what is not finite makes a pivot NaN, unless it is held
                 raise SolverError(f"the matrix has a number that is not finite in {self._not_finite()}")
             if not positive and not numeric.fits():
                 raise SolverError(
