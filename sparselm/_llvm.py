@@ -21,11 +21,11 @@ def switch(builder, columns, most, make, least=1):
         return make(most)
     cases = [builder.append_basic_block(f"columns.{n}") for n in range(least, most + 1)]
     after = builder.append_basic_block("columns.after")
-    switch = builder.switch(columns, cases[-1])
+    branch = builder.switch(columns, cases[-1])
     results = []
     for n, case in enumerate(cases, least):
         if n < most:
-            switch.add_case(INDEX(n), case)
+            branch.add_case(INDEX(n), case)
         builder.position_at_end(case)
         results.append((make(n), builder.block))
         builder.branch(after)
@@ -38,6 +38,18 @@ def switch(builder, columns, most, make, least=1):
     return phi
 
 
+def address(context, builder, array_type, array, index):
+    """Pointer to an entry of a numba array."""
+    return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
+
+
+def spread(builder, value, rows):
+    """A vector with the same value in all lanes."""
+    undefined = ir.Constant(ir.VectorType(value.type, rows), ir.Undefined)
+    first = builder.insert_element(undefined, value, INT32(0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(INT32, rows), [0] * rows))
+
+
 def entry_type(bits):
     return ir.DoubleType() if bits == 64 else ir.FloatType()
 
@@ -45,8 +57,7 @@ def entry_type(bits):
 class Tile:
     """Code of one tile: a vector of ``rows`` entries for each of ``columns`` columns."""
 
-    def __init__(self, context, builder, rows, columns, bits):
-        self.context = context
+    def __init__(self, builder, rows, columns, bits):
         self.builder = builder
         self.entry = entry_type(bits)
         self.vector = ir.VectorType(self.entry, rows)
@@ -70,11 +81,7 @@ class Tile:
         self.builder.store(value, target).align = self.bytes
 
     def broadcast(self, value):
-        undefined = ir.Constant(self.vector, ir.Undefined)
-        first = self.builder.insert_element(undefined, value, INT32(0))
-        return self.builder.shuffle_vector(
-            first, undefined, ir.Constant(ir.VectorType(INT32, self.rows), [0] * self.rows)
-        )
+        return spread(self.builder, value, self.rows)
 
     def multiply_add(self, a, b, c):
         """a·b + c"""
@@ -234,7 +241,7 @@ class Tile:
         return tile, failed
 
 
-class AddBlock:
+class BlockTransfer:
     """Code of a sum of blocks, or a copy: vectors of UNIT rows, the last of them masked, row vector by row vector."""
 
     def __init__(self, builder, bits, add=True):
@@ -289,9 +296,6 @@ class AddBlock:
             self.columns(row, columns, C, ldc, A, lda, None)
         rest = b.sub(rows, whole)
         with b.if_then(b.icmp_signed(">", rest, INDEX(0))):
-            lanes = ir.VectorType(INDEX, UNIT)
-            undefined = ir.Constant(lanes, ir.Undefined)
-            first = b.insert_element(undefined, rest, INT32(0))
-            spread = b.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(INT32, UNIT), [0] * UNIT))
-            mask = b.icmp_signed("<", ir.Constant(lanes, list(range(UNIT))), spread)
+            lanes = ir.Constant(ir.VectorType(INDEX, UNIT), list(range(UNIT)))
+            mask = b.icmp_signed("<", lanes, spread(b, rest, UNIT))
             self.columns(whole, columns, C, ldc, A, lda, mask)

@@ -2,8 +2,7 @@
 
 Each front has a vector of its rows. Forward, its pivots solve with their triangle, what they subtract from the rows below
 is handed to the parent's vector; backward, the rows below are what the parent's vector has there. Up to eight right-hand
-sides are done together: ``b`` and ``x`` are ``(q, n)`` by column of the matrix, ``V (q, rows of all fronts)``; ``column``
-is the column of the matrix at each scalar position.
+sides are done together: ``b`` and ``x`` are ``(q, n)`` by column of the matrix.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from sparselm._jit import borrower
+from sparselm._llvm import address
 
 # Looks at a counter, some 0.4 ms, before a waiting thread sleeps, for at least so many microseconds. Where other processes
 # want the processors, the thread that it waits for may have lost its own, for 16 ms at a time; it gets the one of a
@@ -20,16 +21,12 @@ from sparselm._jit import borrower
 LOOKS, NAP = 200_000, 20
 
 
-def _entry(context, builder, array_type, array, index):
-    return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
-
-
 @intrinsic
 def fetch_add(typing_context, array, index):
     """Add one to an entry of an int64 array, as one step for all threads; what it was before."""
 
     def generate(context, builder, signature, args):
-        entry = _entry(context, builder, signature.args[0], *args)
+        entry = address(context, builder, signature.args[0], *args)
         return builder.atomic_rmw("add", entry, ir.Constant(ir.IntType(64), 1), "acq_rel")
 
     return types.int64(array, types.int64), generate
@@ -40,7 +37,7 @@ def load(typing_context, array, index):
     """An entry of an int64 array that other threads write."""
 
     def generate(context, builder, signature, args):
-        return builder.load_atomic(_entry(context, builder, signature.args[0], *args), "acquire", 8)
+        return builder.load_atomic(address(context, builder, signature.args[0], *args), "acquire", 8)
 
     return types.int64(array, types.int64), generate
 

@@ -25,7 +25,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from sparselm._llvm import INDEX, UNIT, AddBlock, Tile, switch
+from sparselm._llvm import INDEX, UNIT, BlockTransfer, Tile, address, switch
 
 # Of the 32 registers of 64 bytes that AVX-512 has, 16 hold a tall tile; 16 registers of 32 bytes take half of both.
 _WIDE = binding.get_host_cpu_features().get("avx512f", False)
@@ -39,12 +39,6 @@ def _array_types(*arrays):
     """True where all are arrays of one floating-point type."""
     dtypes = {a.dtype if isinstance(a, types.Array) else None for a in arrays}
     return len(dtypes) == 1 and isinstance(dtypes.pop(), types.Float)
-
-
-def _address(context, builder, array_type, array, index):
-    """Pointer to an entry."""
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.gep(data, [index])
 
 
 def _rows(tall, bits):
@@ -62,13 +56,13 @@ def update_tile(typing_context, tall, columns, C, c, ldc, A, a, b, lda, k):
 
     def generate(context, builder, signature, args):
         _, columns, C, c, ldc, A, a, b, lda, k = args
-        C = _address(context, builder, signature.args[2], C, c)
-        b = _address(context, builder, signature.args[5], A, b)
-        a = _address(context, builder, signature.args[5], A, a)
+        C = address(context, builder, signature.args[2], C, c)
+        b = address(context, builder, signature.args[5], A, b)
+        a = address(context, builder, signature.args[5], A, a)
         bits = signature.args[2].dtype.bitwidth
 
         def make(n):
-            t = Tile(context, builder, _rows(tall.literal_value, bits), n, bits)
+            t = Tile(builder, _rows(tall.literal_value, bits), n, bits)
             t.store(t.subtract_products(t.load(C, ldc), a, lda, b, lda, INDEX(1), k), C, ldc)
 
         switch(builder, columns, UPDATE_COLUMNS, make, UPDATE_COLUMNS if tall.literal_value else 1)
@@ -89,12 +83,12 @@ def solve_tile(typing_context, tall, columns, L, c, a, b, t, ld, k, inverse, i):
 
     def generate(context, builder, signature, args):
         _, columns, L, c, a, b, t, ld, k, inverse, i = args
-        c, a, b, t = (_address(context, builder, signature.args[2], L, index) for index in (c, a, b, t))
-        inverse = _address(context, builder, signature.args[9], inverse, i)
+        c, a, b, t = (address(context, builder, signature.args[2], L, index) for index in (c, a, b, t))
+        inverse = address(context, builder, signature.args[9], inverse, i)
         bits = signature.args[2].dtype.bitwidth
 
         def make(n):
-            tile = Tile(context, builder, _rows(tall.literal_value, bits), n, bits)
+            tile = Tile(builder, _rows(tall.literal_value, bits), n, bits)
             reduced = tile.subtract_products(tile.load(c, ld), a, ld, b, ld, INDEX(1), k)
             tile.store(tile.solve(reduced, t, ld, inverse), c, ld)
 
@@ -118,12 +112,12 @@ def factor_tile(typing_context, columns, L, c, a, ld, k, diagonal, tolerance, sc
 
     def generate(context, builder, signature, args):
         columns, L, c, a, ld, k, diagonal, tolerance, scale, inverse, i = args
-        c, a = (_address(context, builder, signature.args[1], L, index) for index in (c, a))
-        diagonal = _address(context, builder, signature.args[6], diagonal, i)
-        inverse = _address(context, builder, signature.args[9], inverse, i)
+        c, a = (address(context, builder, signature.args[1], L, index) for index in (c, a))
+        diagonal = address(context, builder, signature.args[6], diagonal, i)
+        inverse = address(context, builder, signature.args[9], inverse, i)
 
         def make(n):
-            tile = Tile(context, builder, UNIT, n, L_bits)
+            tile = Tile(builder, UNIT, n, L_bits)
             reduced = tile.subtract_products(tile.load(c, ld), a, ld, a, ld, INDEX(1), k)
             factor, failed = tile.factor(reduced, diagonal, tolerance, scale, inverse)
             tile.store(factor, c, ld)
@@ -143,13 +137,13 @@ def multiply_tile(typing_context, tall, columns, C, c, ldc, A, a, lda, b, k):
 
     def generate(context, builder, signature, args):
         _, columns, C, c, ldc, A, a, lda, b, k = args
-        b = _address(context, builder, signature.args[2], C, b)
-        C = _address(context, builder, signature.args[2], C, c)
-        a = _address(context, builder, signature.args[5], A, a)
+        b = address(context, builder, signature.args[2], C, b)
+        C = address(context, builder, signature.args[2], C, c)
+        a = address(context, builder, signature.args[5], A, a)
         bits = signature.args[2].dtype.bitwidth
 
         def make(n):
-            t = Tile(context, builder, _rows(tall.literal_value, bits), n, bits)
+            t = Tile(builder, _rows(tall.literal_value, bits), n, bits)
             t.store(t.subtract_products(t.load(C, ldc), a, lda, b, INDEX(1), ldc, k), C, ldc)
 
         switch(builder, columns, UPDATE_COLUMNS, make)
@@ -167,13 +161,13 @@ def forward_tile(typing_context, columns, L, t, ld, inverse, i, X, x):
 
     def generate(context, builder, signature, args):
         columns, L, t, ld, inverse, i, X, x = args
-        t = _address(context, builder, signature.args[1], L, t)
-        inverse = _address(context, builder, signature.args[4], inverse, i)
-        x = _address(context, builder, signature.args[6], X, x)
+        t = address(context, builder, signature.args[1], L, t)
+        inverse = address(context, builder, signature.args[4], inverse, i)
+        x = address(context, builder, signature.args[6], X, x)
         bits = signature.args[1].dtype.bitwidth
 
         def make(n):
-            tile = Tile(context, builder, UNIT, n, bits)
+            tile = Tile(builder, UNIT, n, bits)
             vector = tile.solve_forward(tile.load_column(x, INDEX(0)), t, ld, inverse)
             tile.store_column(vector, x, INDEX(0))
 
@@ -196,13 +190,13 @@ def backward_tile(typing_context, columns, L, t, ld, rows, inverse, i, X, x):
 
     def generate(context, builder, signature, args):
         columns, L, t, ld, rows, inverse, i, X, x = args
-        t = _address(context, builder, signature.args[1], L, t)
-        inverse = _address(context, builder, signature.args[5], inverse, i)
-        x = _address(context, builder, signature.args[7], X, x)
+        t = address(context, builder, signature.args[1], L, t)
+        inverse = address(context, builder, signature.args[5], inverse, i)
+        x = address(context, builder, signature.args[7], X, x)
         bits = signature.args[1].dtype.bitwidth
 
         def make(n):
-            tile = Tile(context, builder, UNIT, n, bits)
+            tile = Tile(builder, UNIT, n, bits)
             tile.store_column(tile.solve_transposed(tile.subtract_dots(x, t, ld, rows), t, ld, inverse), x, INDEX(0))
 
         switch(builder, columns, UNIT, make)
@@ -221,7 +215,7 @@ def clear(typing_context, C, begin, count):
     def generate(context, builder, signature, args):
         C, begin, count = args
         size = builder.mul(count, INDEX(signature.args[0].dtype.bitwidth // 8))
-        cgutils.memset(builder, _address(context, builder, signature.args[0], C, begin), size, 0)
+        cgutils.memset(builder, address(context, builder, signature.args[0], C, begin), size, 0)
         return context.get_dummy_value()
 
     return types.void(C, types.int64, types.int64), generate
@@ -236,10 +230,10 @@ def add_block(typing_context, rows, columns, C, c, ldc, A, a, lda):
     def generate(context, builder, signature, args):
         rows, columns, C, c, ldc, A, a, lda = args
         b = builder
-        C = _address(context, b, signature.args[2], C, c)
-        A = _address(context, b, signature.args[5], A, a)
+        C = address(context, b, signature.args[2], C, c)
+        A = address(context, b, signature.args[5], A, a)
         bits = (signature.args[2].dtype.bitwidth, signature.args[5].dtype.bitwidth)
-        AddBlock(b, bits).run(rows, columns, C, ldc, A, lda)
+        BlockTransfer(b, bits).run(rows, columns, C, ldc, A, lda)
         return context.get_dummy_value()
 
     index = types.int64
@@ -254,10 +248,10 @@ def copy_run(typing_context, rows, C, c, A, a):
 
     def generate(context, builder, signature, args):
         rows, C, c, A, a = args
-        C = _address(context, builder, signature.args[1], C, c)
-        A = _address(context, builder, signature.args[3], A, a)
+        C = address(context, builder, signature.args[1], C, c)
+        A = address(context, builder, signature.args[3], A, a)
         bits = signature.args[1].dtype.bitwidth
-        AddBlock(builder, (bits, bits), add=False).run(rows, INDEX(1), C, INDEX(0), A, INDEX(0))
+        BlockTransfer(builder, (bits, bits), add=False).run(rows, INDEX(1), C, INDEX(0), A, INDEX(0))
         return context.get_dummy_value()
 
     return types.void(types.int64, C, types.int64, A, types.int64), generate

@@ -34,6 +34,7 @@ from sparselm.kernels.normal_equations import (
     number_runs,
 )
 from sparselm.linear_solvers.block_graph import BlockGraph, make_graph
+from sparselm.linear_solvers.ordering import inverse_order
 
 if TYPE_CHECKING:
     from sparselm.linearization import Linearization
@@ -137,7 +138,7 @@ class BlockPattern:
 
     def factor_sizes(self, order: IndexArray) -> tuple[int, float]:
         """Non-zeros and floating-point operations of the Cholesky factor in a given order of the blocks."""
-        position = _inverse(order)
+        position = inverse_order(order)
         parent = np.empty_like(order)
         heights = np.empty(self.num_blocks, dtype=np.int64)
         graph = self.graph
@@ -155,12 +156,6 @@ class BlockPattern:
 def _restrict(gather: Gather, blocks: IndexArray) -> Gather:
     """A gather over some of the blocks, in terms of all blocks."""
     return dataclasses.replace(gather, order=blocks[gather.order])
-
-
-def _inverse(order: IndexArray) -> IndexArray:
-    position = np.empty_like(order)
-    position[order] = np.arange(len(order), dtype=order.dtype)
-    return position
 
 
 def _sort_pairs(major: IndexArray, minor: IndexArray, num_keys: int) -> IndexArray:
@@ -288,7 +283,7 @@ class NormalEquations:
     # -- addresses ------------------------------------------------------------------------------------------------------
 
     def _address_columns(self, pattern: BlockPattern, sizes: IndexArray, within: LongArray) -> None:
-        row, column = pattern._positions(_inverse(self.order))
+        row, column = pattern._positions(inverse_order(self.order))
         sequence = _sort_pairs(column, row, pattern.num_blocks)
         rows = row[sequence]
         column_ptr = np.append(0, np.cumsum(np.bincount(column, minlength=pattern.num_blocks))).astype(np.int64)
@@ -305,7 +300,7 @@ class NormalEquations:
         first = np.empty(len(rows), dtype=np.int64)
         first[sequence] = base[own] + k[own] + ends[:-1] - ends[column_ptr[own]]
         strides = stride.astype(np.int32)
-        self._sums = BlockSums(pattern, _inverse(self.order), base[:-1], strides, first, strides[column], packed=True)
+        self._sums = BlockSums(pattern, inverse_order(self.order), base[:-1], strides, first, strides[column], packed=True)
         self.diagonal_index = (
             np.repeat(base[:-1], sizes) + within * np.repeat(stride, sizes) - within * (within - 1) // 2
         )
@@ -316,11 +311,11 @@ class NormalEquations:
         self.values = np.zeros(nonzeros)
 
     def _address_dense(self, pattern: BlockPattern, sizes: IndexArray, within: LongArray) -> None:
-        row, column = pattern._positions(_inverse(self.order))
+        row, column = pattern._positions(inverse_order(self.order))
         offsets = self._offsets[:-1]
         stride = np.full(pattern.num_blocks, self.size, dtype=np.int32)
         first = offsets[column] * self.size + offsets[row]
-        position = _inverse(self.order)
+        position = inverse_order(self.order)
         self._sums = BlockSums(
             pattern, position, offsets * (self.size + 1), stride, first, stride[column], packed=False
         )

@@ -173,18 +173,19 @@ def _complete(
         order = order[np.argsort(stage[order], kind="stable")]
     parent, post = np.empty((2, n), dtype=np.int32)
     heights = np.empty(n, dtype=np.int64)
-    elimination_tree(indptr, indices, order, _inverse(order), parent)
-    column_heights(indptr, indices, sizes, order, _inverse(order), parent, heights)
+    elimination_tree(indptr, indices, order, inverse_order(order), parent)
+    column_heights(indptr, indices, sizes, order, inverse_order(order), parent, heights)
     postorder(parent, heights, post)
     if several:
         post = post[np.argsort(stage[order[post]], kind="stable")]
-    parent = np.append(_inverse(post), np.int32(-1))[parent[post]]  # −1 is the last one
+    parent = np.append(inverse_order(post), np.int32(-1))[parent[post]]  # −1 is the last one
     order, heights = order[post], heights[post]
     nonzeros, flops = factor_sizes(sizes, order, heights)
     return Ordering(name, order, parent, heights, int(nonzeros), float(flops), float(flops) / max(n, 1))
 
 
-def _inverse(order: IndexArray) -> IndexArray:
+def inverse_order(order: IndexArray) -> IndexArray:
+    """The position of each block in an order."""
     position = np.empty_like(order)
     position[order] = np.arange(len(order), dtype=np.int32)
     return position

@@ -45,7 +45,8 @@ class Numeric:
         Of the factor. The matrix is float64.
     pivot_tolerance
         None: pivots that are not positive make the factorisation fail. Otherwise a pivot that is not above
-        ``pivot_tolerance`` times the diagonal entry that it comes from is replaced by that entry.
+        ``pivot_tolerance`` times the diagonal entry that it comes from is replaced by that entry, or by 1 where that is not
+        positive.
 
     Attributes
     ----------

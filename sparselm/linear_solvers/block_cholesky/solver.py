@@ -13,7 +13,7 @@ from sparselm.linear_solvers.base import AbstractLinearSolver, Failure, Need, So
 from sparselm.linear_solvers.block_cholesky.numeric import Numeric, Precision, refine
 from sparselm.linear_solvers.block_cholesky.symbolic import Symbolic, build_symbolic
 from sparselm.linear_solvers.normal_equations import BlockPattern, BlockSums
-from sparselm.linear_solvers.ordering import Choice, extend_ordering, find_ordering
+from sparselm.linear_solvers.ordering import Choice, extend_ordering, find_ordering, inverse_order
 
 if TYPE_CHECKING:
     from sparselm.linearization import Linearization
@@ -62,8 +62,7 @@ class BlockCholesky(AbstractLinearSolver):
             found = find_ordering(graph.indptr, graph.indices, graph.sizes, self.ordering)
         symbolic = build_symbolic(graph, found)
         numeric = Numeric(symbolic, self.precision)
-        position = np.empty_like(symbolic.order)
-        position[symbolic.order] = np.arange(len(position), dtype=np.int32)
+        position = inverse_order(symbolic.order)
         source = symbolic.edge_source
         # A block's row is the later one of its two variable blocks.
         row = np.where(symbolic.edge_turned[: graph.num_edges], pattern.low, pattern.high)

@@ -34,6 +34,7 @@ from sparselm.kernels.supernodes import (
     place_entries,
     relate_rows,
 )
+from sparselm.linear_solvers.ordering import inverse_order
 
 if TYPE_CHECKING:
     from sparselm.linear_solvers.block_graph import BlockGraph
@@ -148,12 +149,9 @@ def build_symbolic(graph: BlockGraph, ordering: Ordering, threads: int | None = 
     above = np.empty(n, dtype=np.int32)
     count = number_supernodes(ordering.parent, group, rank, head, above)
     head, above = head[: count + 1].copy(), above[:count].copy()
-    every = np.arange(n, dtype=np.int32)
-    old = np.empty(n, dtype=np.int32)  # position in ``ordering`` of each new position
-    position = np.empty(n, dtype=np.int32)
-    old[rank] = every
+    old = inverse_order(rank)  # position in ``ordering`` of each new position
     order = ordering.order[old]
-    position[order] = every
+    position = inverse_order(order)
     sizes = graph.sizes[order]
     offsets = np.zeros(n + 1, dtype=np.int64)
     np.cumsum(sizes, out=offsets[1:])
