@@ -61,6 +61,15 @@ def borrower(function: Function) -> Function:
     return jitted
 
 
+def inlined(function: Function) -> Function:
+    """A :func:`borrower` whose code is put where it is called: for steps of one long loop that share many arrays.
+
+    Otherwise each call hands over seven numbers an array.
+    """
+    jitted: Function = numba.njit(function, error_model="numpy", _nrt=False, forceinline=True)
+    return jitted
+
+
 @scalar
 def num_lanes(num_items: int, items_per_task: int) -> int:
     """Number of parallel tasks for so many items; lane k takes items ``k n // lanes … (k + 1) n // lanes``."""

@@ -47,16 +47,25 @@ def inverse(order):
     return position
 
 
-def dense_symbolic(pairs, sizes, order):
-    """Parents and heights by position, by elimination in a dense matrix."""
-    n = len(sizes)
+def dense_factor(pairs, order):
+    """The pattern of the factor by positions, by elimination in a dense matrix."""
+    n = len(order)
     filled = np.eye(n, dtype=bool)
     filled[pairs[:, 0], pairs[:, 1]] = filled[pairs[:, 1], pairs[:, 0]] = True
     filled = filled[np.ix_(order, order)]
-    parent, heights = np.full(n, -1), np.zeros(n, dtype=int)
     for k in range(n):
         below = k + 1 + np.flatnonzero(filled[k + 1 :, k])
         filled[np.ix_(below, below)] = True
+    return np.tril(filled)
+
+
+def dense_symbolic(pairs, sizes, order):
+    """Parents and heights by position, of the same elimination."""
+    n = len(sizes)
+    filled = dense_factor(pairs, order)
+    parent, heights = np.full(n, -1), np.zeros(n, dtype=int)
+    for k in range(n):
+        below = k + 1 + np.flatnonzero(filled[k + 1 :, k])
         heights[k] = sizes[order[below]].sum()
         parent[k] = below[0] if len(below) else -1
     return parent, heights

@@ -4,24 +4,41 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparselm._jit import serial_kernel
+from sparselm._jit import borrower, serial_kernel
+
+
+@serial_kernel
+def number_blocks(sizes, offsets, block):
+    """``offsets[v]`` becomes the first scalar index of block v, and ``block[i]`` the block of scalar index i."""
+    offsets[0] = 0
+    for v in range(sizes.shape[0]):
+        begin = offsets[v]
+        offsets[v + 1] = begin + sizes[v]
+        for i in range(begin, begin + sizes[v]):
+            block[i] = v
 
 
 @serial_kernel
 def find_blocks(indptr, indices, by_columns, block, num_blocks, high, low):
-    """The pairs of blocks in which the lower triangle has entries; returns their number.
+    """The pairs of blocks in which the lower triangle has entries; returns their number, −1 where an index is out of range.
 
     The matrix comes by columns or by rows; ``block (n,)`` is the block of each scalar index. Pair e is the block row
     ``high[e]`` and the block column ``low[e]``. Pairs are numbered as they are met, going through the blocks of columns (or
     rows) one after the other.
     """
+    n = block.shape[0]
     seen = np.full(num_blocks, -1, np.int32)
     count = 0
     for major in range(indptr.shape[0] - 1):
         own = block[major]
+        begin, end = indptr[major], indptr[major + 1]
+        if major > 0 and block[major - 1] == own:
+            begin = _skip_repeated(indices, indptr[major - 1], begin, end)
         last = own  # runs of entries in one block are looked at once
-        for e in range(indptr[major], indptr[major + 1]):
+        for e in range(begin, end):
             minor = indices[e]
+            if minor < 0 or minor >= n:
+                return -1
             other = block[minor]
             if other == last or other == own or ((minor < major) if by_columns else (minor > major)):  # noqa: SIM109
                 continue
@@ -32,6 +49,25 @@ def find_blocks(indptr, indices, by_columns, block, num_blocks, high, low):
                 low[count] = own if by_columns else other
                 count += 1
     return count
+
+
+@borrower
+def _skip_repeated(indices, before, begin, end):
+    """Where the entries begin to differ from those of the column (or row) before, from place ``before`` to ``begin``.
+
+    Columns of a block mostly have the same entries; in a lower triangle the next column lacks the first, the next row has
+    one more at its end.
+    """
+    common = min(begin - before, end - begin)
+    same = True
+    for q in range(common):
+        same &= indices[begin - common + q] == indices[end - common + q]
+    if same and common == end - begin:
+        return end
+    same = True
+    for q in range(common):
+        same &= indices[before + q] == indices[begin + q]
+    return begin + common if same else begin
 
 
 @serial_kernel
@@ -79,8 +115,8 @@ def add_values(target, values, store):
 
 
 @serial_kernel
-def neighbours(first, second, indptr, indices, edge):
-    """The graph of edges ``first[e]``–``second[e]`` by node: neighbours, and the number of the edge that leads there."""
+def neighbours(first, second, indptr, indices):
+    """The graph of edges ``first[e]``–``second[e]`` by node: the neighbours of each."""
     n = indptr.shape[0] - 1
     indptr[:] = 0
     for e in range(first.shape[0]):
@@ -92,8 +128,6 @@ def neighbours(first, second, indptr, indices, edge):
     for e in range(first.shape[0]):
         u, v = first[e], second[e]
         indices[filled[u]] = v
-        edge[filled[u]] = e
         filled[u] += 1
         indices[filled[v]] = u
-        edge[filled[v]] = e
         filled[v] += 1

@@ -7,9 +7,12 @@ row. Blocks are told by their position in elimination order; ``head[s] … head[
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from sparselm._jit import scalar, serial_kernel
+from sparselm._jit import borrower, scalar, serial_kernel
+from sparselm.kernels.fronts import padded
 
 # Nanoseconds for a front, a pivot, an operation, an entry of the panel, and an entry of the lower triangle of the update
 # matrix: fitted to fronts of 1 to 120 pivots and 0 to 300 rows below on one core with AVX-512, where they are right to 7 %
@@ -26,256 +29,397 @@ def front_cost(w, h):
 
 
 @serial_kernel
-def merge_supernodes(parent, sizes, heights, group):
-    """Decide which positions form a supernode: ``group[k]`` is the last position of the supernode of position k.
+def merge_supernodes(order, sizes, parent, heights, node, above, width, height):
+    """Decide which blocks form a supernode; returns how many there are.
 
-    First, columns of the same structure below them are joined (j and its parent j + 1 where the rows of j are j + 1 and
-    the rows of j + 1); then a supernode joins its parent, some entries of zero being stored and computed with, where
-    that is predicted to save time.
+    First, columns of the same structure below them are joined (j and its parent p where the rows of j are p and the rows
+    of p); then a supernode joins its parent, some entries of zero being stored and computed with, where that is predicted
+    to save time. Supernodes are numbered by their last positions, so that children come before parents.
 
     Parameters
     ----------
-    parent : (n,) int32
-        Elimination tree by position, postordered.
+    order : (n,) int32
+        Block at each position.
     sizes : (n,) int32
-        Columns of the block at each position.
+        Columns of each block.
+    parent : (n,) int32
+        Tree of positions, ``parent[k] > k`` or −1: rows of column k below ``parent[k]`` are rows of that column, too.
     heights : (n,) int64
-        Rows below each block in the factor.
-    group : (n,) int32
+        Rows below the block at each position in the factor.
+    node : (n,) int32
+        Output: supernode of each position.
+    above : (n,) int32
+        Output: parent of each supernode, −1 at roots.
+    width, height : (n,) int64
+        Output: pivots of each supernode, and rows below them.
     """
     n = parent.shape[0]
-    width = np.zeros(n, np.int64)  # by last position of a supernode
-    height = heights.copy()
-    first_child = np.full(n, -1, np.int32)
-    sibling = np.full(n, -1, np.int32)
-    start = 0
-    for j in range(n):
-        width[j] = (width[j - 1] if start < j else 0) + sizes[j]
-        joined = j + 1 < n and parent[j] == j + 1 and heights[j] == sizes[j + 1] + heights[j + 1]
-        if joined:
-            continue
-        for k in range(start, j + 1):
-            group[k] = j
-        start = j + 1
-    for s in range(n):  # children of supernodes, the last one first
-        if group[s] == s and parent[s] >= 0:
-            p = group[parent[s]]
-            sibling[s] = first_child[p]
-            first_child[p] = s
-    pending = np.empty(n, np.int32)
-    for s in range(n):
-        if group[s] != s:
-            continue
-        # A child that joins leaves its own children to s; they may join too.
-        count = 0
-        child = first_child[s]
-        while child >= 0:
-            pending[count] = child
-            count += 1
-            child = sibling[child]
-        kept = -1
-        at = 0
-        while at < count:
-            child = pending[at]
-            at += 1
-            together = front_cost(width[child] + width[s], height[s])
-            if together < front_cost(width[child], height[child]) + front_cost(width[s], height[s]):
-                width[s] += width[child]
-                group[child] = s
-                child = first_child[child]
-                while child >= 0:
-                    pending[count] = child
-                    count += 1
-                    child = sibling[child]
-            else:
-                sibling[child] = kept
-                kept = child
-        first_child[s] = kept
-    for k in range(n - 1, -1, -1):
-        group[k] = group[group[k]]
-
-
-@serial_kernel
-def number_supernodes(parent, group, rank, head, above):
-    """Number supernodes so that children come before parents and a subtree is a run; return how many there are.
-
-    ``rank[k]`` becomes the new position of position k, ``head`` the first position of each supernode, and ``above`` its
-    parent (−1 for a root); the positions within a supernode keep their order.
-    """
-    n = parent.shape[0]
-    first_child = np.full(n, -1, np.int32)
-    sibling = np.full(n, -1, np.int32)
-    number = np.full(n, -1, np.int32)
-    members = np.zeros(n, np.int32)
-    for k in range(n):
-        members[group[k]] += 1
-    for s in range(n - 1, -1, -1):
-        if group[s] == s and parent[s] >= 0:
-            p = group[parent[s]]
-            sibling[s] = first_child[p]
-            first_child[p] = s
-    count = 0
-    path = np.empty(n, np.int32)
-    for root in range(n):
-        if group[root] != root or parent[root] >= 0:
-            continue
-        depth = 0
-        path[0] = root
-        while depth >= 0:
-            s = path[depth]
-            child = first_child[s]
-            if child >= 0:
-                first_child[s] = sibling[child]
-                depth += 1
-                path[depth] = child
-            else:
-                number[s] = count
-                head[count + 1] = members[s]
-                count += 1
-                depth -= 1
-    head[0] = 0
+    count = _join_same_structure(order, sizes, parent, heights, np.full(n + 1, -1, np.int32), node, above, width, height)
+    target = np.empty(count, np.int32)
+    number = np.arange(count).astype(np.int32)
+    largest = np.int64(0)
     for s in range(count):
-        head[s + 1] += head[s]
-    filled = head[: count + 1].copy()
+        largest = max(largest, width[s], height[s])
+    start = np.zeros(largest + 2, np.int32)
+    _sort(width, number, start, target)
+    listed = np.empty(count, np.int32)
+    _sort(height, target, start, listed)
+    first_child, sibling = np.empty(count, np.int32), np.empty(count, np.int32)
+    _join_parents(above, width, height, listed, first_child, sibling, np.empty(count, np.float64), target)
+    kept = 0
+    for s in range(count):
+        if target[s] == s:
+            number[s] = kept
+            width[kept] = width[s]
+            height[kept] = height[s]
+            kept += 1
+    for s in range(count - 1, -1, -1):
+        number[s] = number[target[s]]
+    for s in range(count):
+        if target[s] == s:
+            above[number[s]] = number[above[s]] if above[s] >= 0 else -1
     for k in range(n):
-        s = number[group[k]]
-        rank[k] = filled[s]
-        filled[s] += 1
-        if group[k] == k:
-            above[s] = number[group[parent[k]]] if parent[k] >= 0 else -1
+        node[k] = number[node[k]]
+    return kept
+
+
+@borrower
+def _join_same_structure(order, sizes, parent, heights, below, node, above, width, height):
+    """Chains of columns of the same structure, as supernodes; ``below (n + 1,)`` is for the next column down each chain.
+
+    Loops have no branches, whose outcome nobody could predict.
+    """
+    n = parent.shape[0]
+    for j in range(n):
+        p = parent[j]
+        q = max(p, 0)
+        same = p >= 0 and heights[j] == sizes[order[q]] + heights[q]
+        below[p if same else n] = j
+    count = 0
+    for j in range(n):
+        node[j] = count
+        width[count] = 0
+        height[count] = heights[j]
+        count += below[parent[j]] != j or parent[j] < 0
+    for j in range(n - 1, -1, -1):
+        p = parent[j]
+        node[j] = node[p] if p >= 0 and below[p] == j else node[j]
+    for j in range(n):  # the last column of a chain is the last to write
+        s = node[j]
+        width[s] += sizes[order[j]]
+        above[s] = node[parent[j]] if parent[j] >= 0 else -1
     return count
 
 
+@borrower
+def _join_parents(above, width, height, listed, first_child, sibling, cost, target):
+    """Join supernodes with their parents where that saves time: ``target[s]`` becomes what s is part of.
+
+    The highest and widest child comes first, whatever the order of elimination, so that another postorder of the same tree
+    has the same supernodes. ``listed`` is all of them by height, then width. The width of what others join grows, and
+    ``above`` stays the tree before.
+    """
+    count = target.shape[0]
+    for s in range(count):
+        target[s] = s
+        cost[s] = front_cost(width[s], height[s])
+        first_child[s] = -1
+    for t in range(count):
+        s = listed[t]
+        p = above[s]
+        if p >= 0:
+            sibling[s] = first_child[p]
+            first_child[p] = s
+    for s in range(count):
+        child = first_child[s]
+        while child >= 0:
+            together = front_cost(width[child] + width[s], height[s])
+            if together < cost[child] + cost[s]:
+                width[s] += width[child]
+                cost[s] = together
+                target[child] = s
+            child = sibling[child]
+    for s in range(count - 1, -1, -1):
+        target[s] = target[target[s]]
+
+
+@borrower
+def _sort(key, listed, start, output):
+    """Sort what is listed by ascending keys from 0 on; what has the same keeps its order.
+
+    A counting sort: ``start``, 0 before and after, has two places more than the largest key.
+    """
+    for t in range(listed.shape[0]):
+        start[key[listed[t]] + 1] += 1
+    for k in range(start.shape[0] - 1):
+        start[k + 1] += start[k]
+    for t in range(listed.shape[0]):
+        k = key[listed[t]]
+        output[start[k]] = listed[t]
+        start[k] += 1
+    start[:] = 0
+
+
+class Arrangement(NamedTuple):
+    """Places of blocks and supernodes in a postorder of supernodes: children before parents, every subtree a run."""
+
+    order: np.ndarray  #: (n,) int32, block at each position
+    position: np.ndarray  #: (n,) int32, of each block
+    owner: np.ndarray  #: (n,) int32, supernode of each position
+    offsets: np.ndarray  #: (n + 1,) int64, first scalar position of each position
+    head: np.ndarray  #: (s + 1,) int32, first position of each supernode
+    above: np.ndarray  #: (s,) int32, parent of each supernode, −1 at roots
+    width: np.ndarray  #: (s,) int64, pivots
+    height: np.ndarray  #: (s,) int64, rows below them
+
+
 @serial_kernel
-def list_rows(indptr, indices, order, position, owner, above, row_ptr, rows):
+def arrange_supernodes(order, sizes, node, above, width, height, new):
+    """Number supernodes, as :func:`merge_supernodes` finds them, and positions so that every subtree is a run.
+
+    Of the children of a supernode the highest comes last, so that it is assembled next to its parent; the others, and the
+    positions within a supernode, keep their order. ``new``, an :class:`Arrangement`, is the output.
+    """
+    n, count = order.shape[0], above.shape[0]
+    # The last one stands for a node above all roots.
+    members = np.zeros(count + 1, np.int32)
+    for k in range(n):
+        members[node[k]] += 1
+    subtree_blocks = members.copy()
+    subtree_nodes = np.ones(count + 1, np.int32)
+    highest = np.full(count + 1, -1, np.int32)
+    for s in range(count):
+        p = above[s] if above[s] >= 0 else count
+        subtree_blocks[p] += subtree_blocks[s]
+        subtree_nodes[p] += subtree_nodes[s]
+        if highest[p] < 0 or height[s] >= height[highest[p]]:
+            highest[p] = s
+    # Each supernode knows where its subtree ends; its children get what is before it, from the back.
+    number = np.empty(count + 1, np.int32)
+    first = np.empty(count + 1, np.int32)
+    free_number = np.empty(count + 1, np.int32)
+    free_block = np.empty(count + 1, np.int32)
+    number[count], first[count] = count, n
+    for s in range(count, -1, -1):
+        if s < count:
+            p = above[s] if above[s] >= 0 else count
+            if highest[p] == s:
+                number[s], end = number[p] - 1, first[p]
+            else:
+                number[s], end = free_number[p], free_block[p]
+                free_number[p] -= subtree_nodes[s]
+                free_block[p] -= subtree_blocks[s]
+            first[s] = end - members[s]
+            new.head[number[s]] = first[s]
+            new.above[number[s]] = number[p] if p < count else -1
+            new.width[number[s]] = width[s]
+            new.height[number[s]] = height[s]
+        c = highest[s]
+        free_number[s] = number[s] - 1 - (subtree_nodes[c] if c >= 0 else 0)
+        free_block[s] = first[s] - (subtree_blocks[c] if c >= 0 else 0)
+    new.head[count] = n
+    for k in range(n):
+        s, v = node[k], order[k]
+        i = first[s]
+        first[s] += 1
+        new.order[i] = v
+        new.position[v] = i
+        new.owner[i] = number[s]
+    new.offsets[0] = 0
+    for k in range(n):
+        new.offsets[k + 1] = new.offsets[k] + sizes[new.order[k]]
+
+
+@serial_kernel
+def list_children(above, child_ptr, child):
+    """The children of each supernode, ascending: ``child[child_ptr[s]:child_ptr[s + 1]]``."""
+    count = above.shape[0]
+    child_ptr[:] = 0
+    for s in range(count):
+        if above[s] >= 0:
+            child_ptr[above[s] + 1] += 1
+    for s in range(count):
+        child_ptr[s + 1] += child_ptr[s]
+    filled = child_ptr[:-1].copy()
+    for s in range(count):
+        if above[s] >= 0:
+            child[filled[above[s]]] = s
+            filled[above[s]] += 1
+
+
+class Edges(NamedTuple):
+    """The lower triangle of the matrix by positions, row by row; behind its edges (e of them) come the diagonal blocks."""
+
+    row: np.ndarray  #: (e + n,) int32
+    column: np.ndarray  #: (e + n,) int32, no more than the row
+    number: np.ndarray  #: (e + n,) int32, of the edge, or e + the block
+
+
+@serial_kernel
+def sort_edges(first, second, new, edges):
+    """Sort the edges ``first[e]``–``second[e]`` of the graph by the later one of their positions."""
+    n, count = new.order.shape[0], first.shape[0]
+    place = np.zeros(n + 1, np.int32)
+    for e in range(count):
+        place[max(new.position[first[e]], new.position[second[e]]) + 1] += 1
+    for k in range(n):
+        place[k + 1] += place[k]
+    for e in range(count):
+        i, j = new.position[first[e]], new.position[second[e]]
+        k = max(i, j)
+        t = place[k]
+        edges.row[t] = k
+        edges.column[t] = min(i, j)
+        edges.number[t] = e
+        place[k] = t + 1
+    for k in range(n):
+        edges.row[count + k] = k
+        edges.column[count + k] = k
+        edges.number[count + k] = count + new.order[k]
+
+
+@serial_kernel
+def list_rows(edges, smallest, new, row_ptr, rows):
     """The positions below the pivots of each supernode, ascending: ``rows[row_ptr[s]:row_ptr[s + 1]]``.
 
-    With ``rows`` of length 0 they are counted, and ``row_ptr`` is filled; otherwise it is read.
+    ``smallest`` is the least size of a block, so that a supernode has no more than height / smallest of them; ``rows`` has
+    to be as long as all these together. Returns how many there are.
 
     The row of position k of the factor is the part of the tree of supernodes that one reaches upwards from the blocks
     connected to it before k (Davis, "Direct Methods for Sparse Linear Systems", SIAM, 2006, section 4.2).
     """
-    count = row_ptr.shape[0] - 1
-    fill = rows.shape[0] > 0
+    n, count = new.order.shape[0], new.above.shape[0]
+    filled = np.empty(count, np.int64)
+    place = np.int64(0)
+    for s in range(count):
+        row_ptr[s] = filled[s] = place
+        place += new.height[s] // smallest
     seen = np.full(count, -1, np.int32)
-    filled = row_ptr[:-1].copy()
-    if not fill:
-        filled[:] = 0
-    for k in range(order.shape[0]):
-        own = owner[k]
-        v = order[k]
-        for e in range(indptr[v], indptr[v + 1]):
-            i = position[indices[e]]
-            if i >= k:
-                continue
-            s = owner[i]
-            while s != own and seen[s] != k:
-                seen[s] = k
-                if fill:
-                    rows[filled[s]] = k
-                filled[s] += 1
-                s = above[s]
-    if not fill:
-        row_ptr[0] = 0
-        for s in range(count):
-            row_ptr[s + 1] = row_ptr[s] + filled[s]
+    for t in range(edges.row.shape[0] - n):
+        k = edges.row[t]
+        own = new.owner[k]
+        s = new.owner[edges.column[t]]
+        while s != own and seen[s] != k:
+            seen[s] = k
+            rows[filled[s]] = k
+            filled[s] += 1
+            s = new.above[s]
+    place = np.int64(0)  # blocks larger than the smallest leave gaps
+    for s in range(count):
+        begin = row_ptr[s]
+        row_ptr[s] = place
+        for q in range(begin, filled[s]):
+            rows[place] = rows[q]
+            place += 1
+    row_ptr[count] = place
+    return place
 
 
 @serial_kernel
-def relate_rows(head, offsets, above, row_ptr, rows, run_ptr, runs):
+def relate_rows(new, row_ptr, rows, child_ptr, child, run_ptr, runs):
     """Where the rows of a supernode stand in its parent's front, as runs of scalar rows.
 
     ``runs[r]``: the first row in the update matrix of the supernode, the row in its parent's front where it stands, and
-    for how many rows that goes on; ``run_ptr[s]`` is the first of supernode s. ``offsets (n + 1,)`` is the scalar position
-    of each block. Returns the number of runs, at most that of all rows of blocks.
+    for how many rows that goes on; ``run_ptr[s]`` is the first of supernode s. Returns the number of runs, at most that of
+    all rows of blocks.
     """
-    count = above.shape[0]
+    there = np.empty(rows.shape[0], np.int32)
+    _find_in_parents(new, row_ptr, rows, child_ptr, child, np.empty(new.order.shape[0], np.int32), there)
     total = 0
-    for s in range(count):
+    for s in range(new.above.shape[0]):
         run_ptr[s] = total
-        p = above[s]
-        if p < 0:
-            continue
-        own = 0  # scalar row in the update matrix of s
-        pivots = offsets[head[p + 1]] - offsets[head[p]]
-        below = row_ptr[p]
-        there = pivots  # scalar row in the front of p at which rows[below] stands
-        begin = total
+        own = begin = target = 0  # rows: this one, and the first of the run in both
+        follows = -1  # the row in the parent's front that would go on with the run
         for q in range(row_ptr[s], row_ptr[s + 1]):
-            k = rows[q]
-            size = offsets[k + 1] - offsets[k]
-            if k < head[p + 1]:
-                target = offsets[k] - offsets[head[p]]
-            else:
-                while rows[below] != k:
-                    there += offsets[rows[below] + 1] - offsets[rows[below]]
-                    below += 1
-                target = there
-            if total > begin and runs[total - 1, 1] + runs[total - 1, 2] == target:
-                runs[total - 1, 2] += size
-            else:
-                runs[total, 0] = own
-                runs[total, 1] = target
-                runs[total, 2] = size
-                total += 1
+            goes_on = there[q] == follows  # at random: no branch
+            begin = begin if goes_on else own
+            target = target if goes_on else there[q]
+            total += not goes_on
+            size = new.offsets[rows[q] + 1] - new.offsets[rows[q]]
             own += size
-    run_ptr[count] = total
+            follows = there[q] + size
+            runs[total - 1, 0] = begin
+            runs[total - 1, 1] = target
+            runs[total - 1, 2] = own - begin
+    run_ptr[new.above.shape[0]] = total
     return total
 
 
+@borrower
+def _find_in_parents(new, row_ptr, rows, child_ptr, child, where, there):
+    """For the rows of all supernodes: the scalar row of their parent's front."""
+    for s in range(new.above.shape[0]):
+        if child_ptr[s] == child_ptr[s + 1]:
+            continue
+        _number_front(new, row_ptr, rows, s, where)
+        for t in range(child_ptr[s], child_ptr[s + 1]):
+            c = child[t]
+            for q in range(row_ptr[c], row_ptr[c + 1]):
+                there[q] = where[rows[q]]
+
+
+@borrower
+def _number_front(new, row_ptr, rows, s, where):
+    """``where`` becomes the scalar row of each position of a front."""
+    begin = new.offsets[new.head[s]]
+    for k in range(new.head[s], new.head[s + 1]):
+        where[k] = new.offsets[k] - begin
+    row = new.width[s]
+    for q in range(row_ptr[s], row_ptr[s + 1]):
+        k = rows[q]
+        where[k] = row
+        row += new.offsets[k + 1] - new.offsets[k]
+
+
 @serial_kernel
-def place_entries(
-    indptr, indices, edge, order, position, sizes, offsets, head, row_ptr, rows, stride,
-    entry_ptr, entries, edge_source, edge_turned,
-):  # fmt: skip
+def place_entries(edges, new, row_ptr, rows, entry_ptr, entries, edge_source, edge_turned):
     """Where the blocks of the matrix are kept, and where they go in the panels; returns the length of the store.
 
     The store holds, for each supernode and each of its pivots, the diagonal block and the blocks below it, each dense and
     by columns, one after the other. ``entries[e]`` is: the start of a block there; its start in the panel of the supernode;
-    rows and columns; scalar positions of the first row and column. By number of the edge of the graph (``edge``, by place
-    in ``indices``), ``edge_source`` is the start in the store, and ``edge_turned`` tells whether the block of the higher
-    number is the column. Numbers num_edges + v stand for the diagonal block of block v.
+    rows and columns; scalar positions of the first row and column. By number of the edge of the graph ``edge_source`` is the
+    start in the store, and ``edge_turned`` tells whether the block of the higher number is the column. Numbers num_edges + v
+    stand for the diagonal block of block v.
     """
-    n = order.shape[0]
-    where = np.empty(n, np.int64)
-    source = 0
-    e = 0
-    num_edges = edge_source.shape[0] - n
-    for s in range(head.shape[0] - 1):
-        entry_ptr[s] = e
-        row = 0
-        for k in range(head[s], head[s + 1]):
-            where[k] = row
-            row += sizes[order[k]]
-        for q in range(row_ptr[s], row_ptr[s + 1]):
-            where[rows[q]] = row
-            row += sizes[order[rows[q]]]
-        for k in range(head[s], head[s + 1]):
-            v = order[k]
-            columns = sizes[v]
-            base = where[k] * stride[s]
-            e = _place(entries, e, source, base + where[k], columns, columns, offsets[k], offsets[k])
-            edge_source[num_edges + v] = source
-            edge_turned[num_edges + v] = False
-            source += columns * columns
-            for q in range(indptr[v], indptr[v + 1]):
-                u = indices[q]
-                i = position[u]
-                if i > k:
-                    e = _place(entries, e, source, base + where[i], sizes[u], columns, offsets[i], offsets[k])
-                    edge_source[edge[q]] = source
-                    edge_turned[edge[q]] = u < v
-                    source += columns * sizes[u]
-    entry_ptr[head.shape[0] - 1] = e
+    listed = np.empty(edges.row.shape[0], np.int32)
+    start = np.zeros(new.order.shape[0] + 1, np.int32)
+    _sort_by_columns(edges, start, listed)
+    where = np.empty(new.order.shape[0], np.int32)
+    source = np.int64(0)
+    for s in range(new.above.shape[0]):
+        _number_front(new, row_ptr, rows, s, where)
+        stride = padded(new.width[s] + new.height[s])
+        entry_ptr[s] = start[new.head[s]]
+        for e in range(start[new.head[s]], start[new.head[s + 1]]):
+            t = listed[e]
+            i, k = edges.row[t], edges.column[t]
+            row, column = new.offsets[i], new.offsets[k]
+            height, width = new.offsets[i + 1] - row, new.offsets[k + 1] - column
+            entries[e, 0] = source
+            entries[e, 1] = where[k] * stride + where[i]
+            entries[e, 2] = height
+            entries[e, 3] = width
+            entries[e, 4] = row
+            entries[e, 5] = column
+            edge_source[edges.number[t]] = source
+            edge_turned[edges.number[t]] = new.order[i] < new.order[k]
+            source += height * width
+    entry_ptr[new.above.shape[0]] = edges.row.shape[0]
     return source
 
 
-@scalar
-def _place(entries, e, source, target, rows, columns, row_position, column_position):
-    entries[e, 0] = source
-    entries[e, 1] = target
-    entries[e, 2] = rows
-    entries[e, 3] = columns
-    entries[e, 4] = row_position
-    entries[e, 5] = column_position
-    return e + 1
+@borrower
+def _sort_by_columns(edges, start, listed):
+    """Places in ``edges`` column by column, from ``start[k]`` on, the diagonal first, then by rows."""
+    n = start.shape[0] - 1
+    for t in range(listed.shape[0]):
+        start[edges.column[t]] += 1
+    end = np.int32(0)
+    for k in range(n):
+        end += start[k]
+        start[k] = end
+    start[n] = end
+    for t in range(listed.shape[0] - 1, -1, -1):  # from the back, where the diagonal is
+        k = edges.column[t]
+        start[k] -= 1
+        listed[start[k]] = t

@@ -23,28 +23,28 @@ class BlockGraph:
         Columns of each block.
     indptr, indices : (n + 1,) int64, (2 num_edges,) int32
         Neighbours of each block, itself left out.
-    edge : (2 num_edges,) int32
-        Number of the edge that leads there.
+    first, second : (num_edges,) int32
+        The blocks that each edge connects.
     """
 
     sizes: IndexArray
     indptr: LongArray
     indices: IndexArray
-    edge: IndexArray
+    first: IndexArray
+    second: IndexArray
 
     @property
     def num_edges(self) -> int:
-        return len(self.indices) // 2
+        return len(self.first)
 
     def ends(self, edge: int) -> tuple[int, int]:
         """The two blocks that an edge connects."""
-        first, second = self.indices[np.flatnonzero(self.edge == edge)]
-        return int(first), int(second)
+        return int(self.first[edge]), int(self.second[edge])
 
 
 def make_graph(sizes: IndexArray, first: IndexArray, second: IndexArray) -> BlockGraph:
     """The graph with an edge between ``first[e]`` and ``second[e]``; each pair is given once."""
     indptr = np.empty(len(sizes) + 1, dtype=np.int64)
-    indices, edge = np.empty((2, 2 * len(first)), dtype=np.int32)
-    neighbours(first, second, indptr, indices, edge)
-    return BlockGraph(sizes, indptr, indices, edge)
+    indices = np.empty(2 * len(first), dtype=np.int32)
+    neighbours(first, second, indptr, indices)
+    return BlockGraph(sizes, indptr, indices, first, second)

@@ -5,8 +5,8 @@ scalar columns as it has: by approximate minimum degree, which is fast, or by ME
 several times as long and is better on many large graphs. What an order costs is known from heights of columns, without a
 factor, so that orders can be compared.
 
-All orders that are postorders of the same elimination tree have the same fill. The one taken has children before parents,
-subtrees contiguous, and the child with the highest front next to its parent (see ``kernels/elimination.py``).
+All orders that have children before parents in the same elimination tree have the same fill; which of them a factorisation
+takes is not decided here (see ``kernels/supernodes.py``).
 
 References
 ----------
@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparselm.errors import MissingDependencyError, SolverError
-from sparselm.kernels.elimination import column_heights, elimination_tree, factor_sizes, postorder
+from sparselm.kernels.elimination import column_heights, elimination_tree, factor_sizes
 from sparselm.kernels.minimum_degree import minimum_degree
 
 IndexArray = npt.NDArray[np.int32]
@@ -55,9 +55,10 @@ class Ordering:
     name : str
         ``"amd"``, ``"metis"``, ``"natural"`` or ``"given"``.
     order : (n,) int32
-        Block at each position; a postorder of its elimination tree, within each stage where there are several.
+        Block at each position.
     parent : (n,) int32
-        Elimination tree by position, −1 at roots.
+        A tree by position, ``parent[k] > k`` or −1 at roots: the rows of column k below ``parent[k]`` are rows of that
+        column, too. It is the elimination tree but for ``"amd"``, where the parent may also come before the first row.
     heights : (n,) int64
         Scalar rows below the diagonal block, by position.
     nonzeros : int
@@ -94,13 +95,12 @@ def find_ordering(
         Scalar columns of each block, at least 1.
     choice
         ``"amd"``, approximate minimum degree, where factorisations are long the better of two ways to break ties;
-        ``"metis"``, nested dissection (needs pymetis); ``"natural"``, or the block numbers in an order of the caller's,
-        both of which are postordered too, which leaves the fill as it is. ``"auto"`` is AMD or, where factorisations
-        are long and pymetis is there, the one of AMD and METIS that needs fewer operations.
+        ``"metis"``, nested dissection (needs pymetis); ``"natural"``, or the block numbers in an order of the caller's.
+        ``"auto"`` is AMD or, where factorisations are long and pymetis is there, the one of AMD and METIS that needs
+        fewer operations.
     last : (n,) bool or int, optional
         Blocks to be eliminated after all others; or a stage for each block, those of lower stages being eliminated
-        first. Orders other than AMD's are kept within each stage. The tree is then postordered within each stage only:
-        in general no postorder of all of it has the stages one after the other.
+        first. Orders other than AMD's are kept within each stage.
 
     Raises
     ------
@@ -158,30 +158,32 @@ def _cheaper(first: Ordering, second: Ordering) -> Ordering:
 def _minimum_degree(
     newest_first: bool, indptr: LongArray, indices: IndexArray, sizes: IndexArray, stage: IndexArray
 ) -> Ordering:
-    order = np.empty(len(sizes), dtype=np.int32)
-    minimum_degree(indptr, indices, sizes, stage, newest_first, order)
+    n = len(sizes)
+    order, parent = np.empty((2, n), dtype=np.int32)
+    heights = np.empty(n, dtype=np.int64)
+    if minimum_degree(indptr, indices, sizes, stage, newest_first, order, parent, heights):
+        return _cost("amd", order, parent, heights, sizes)
     return _complete("amd", order, indptr, indices, sizes, stage)
 
 
 def _complete(
     name: str, order: IndexArray, indptr: LongArray, indices: IndexArray, sizes: IndexArray, stage: IndexArray
 ) -> Ordering:
-    """Bring an order into stages and postorder, and find what it costs."""
+    """Bring an order into stages, and find its tree and heights."""
     n = len(order)
-    several = n > 0 and stage.max() > 0
-    if several:
+    if n and stage.max() > 0:
         order = order[np.argsort(stage[order], kind="stable")]
-    parent, post = np.empty((2, n), dtype=np.int32)
+    position = inverse_order(order)
+    parent = np.empty(n, dtype=np.int32)
     heights = np.empty(n, dtype=np.int64)
-    elimination_tree(indptr, indices, order, inverse_order(order), parent)
-    column_heights(indptr, indices, sizes, order, inverse_order(order), parent, heights)
-    postorder(parent, heights, post)
-    if several:
-        post = post[np.argsort(stage[order[post]], kind="stable")]
-    parent = np.append(inverse_order(post), np.int32(-1))[parent[post]]  # −1 is the last one
-    order, heights = order[post], heights[post]
+    elimination_tree(indptr, indices, order, position, parent)
+    column_heights(indptr, indices, sizes, order, position, parent, heights)
+    return _cost(name, order, parent, heights, sizes)
+
+
+def _cost(name: str, order: IndexArray, parent: IndexArray, heights: LongArray, sizes: IndexArray) -> Ordering:
     nonzeros, flops = factor_sizes(sizes, order, heights)
-    return Ordering(name, order, parent, heights, int(nonzeros), float(flops), float(flops) / max(n, 1))
+    return Ordering(name, order, parent, heights, int(nonzeros), float(flops), float(flops) / max(len(order), 1))
 
 
 def inverse_order(order: IndexArray) -> IndexArray:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from block_graphs import SHAPES, edges, grid, neighbours
+from block_graphs import SHAPES, check_postorder, dense_factor, edges, grid, neighbours
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -26,8 +26,8 @@ from sparselm.kernels.multifrontal import (
     VECTOR,
     WIDTH,
 )
-from sparselm.kernels.supernodes import front_cost, merge_supernodes, number_supernodes
-from sparselm.linear_solvers.block_cholesky.symbolic import build_symbolic
+from sparselm.kernels.supernodes import front_cost, merge_supernodes
+from sparselm.linear_solvers.block_cholesky.symbolic import _arrange, build_symbolic
 from sparselm.linear_solvers.block_graph import make_graph
 from sparselm.linear_solvers.ordering import find_ordering
 
@@ -48,18 +48,6 @@ def draw_graph(shape, n, seed, largest):
     return pairs, sizes, find_ordering(graph.indptr, graph.indices, sizes, choice, last), graph
 
 
-def filled(pairs, order):
-    """The pattern of the factor, by dense elimination."""
-    n = len(order)
-    pattern = np.eye(n, dtype=bool)
-    pattern[pairs[:, 0], pairs[:, 1]] = pattern[pairs[:, 1], pairs[:, 0]] = True
-    pattern = pattern[np.ix_(order, order)]
-    for k in range(n):
-        below = k + 1 + np.flatnonzero(pattern[k + 1 :, k])
-        pattern[np.ix_(below, below)] = True
-    return np.tril(pattern)
-
-
 drawn = given(
     shape=st.sampled_from(ALL_SHAPES),
     n=st.integers(1, 40),
@@ -71,42 +59,46 @@ drawn = given(
 @settings(max_examples=150, deadline=None)
 @drawn
 @example(shape="nothing", n=0, seed=0, largest=1)
-def test_groups_are_connected_and_cost_less(shape, n, seed, largest):
+def test_supernodes_are_connected_and_cost_less(shape, n, seed, largest):
     _, sizes, ordering, _ = draw_graph(shape, n, seed, largest)
     n = len(sizes)
-    group = np.full(n, -7, dtype=np.int32)
+    node, above = np.full((2, n), -7, dtype=np.int32)
+    width, height = np.full((2, n), -7, dtype=np.int64)
+    count = merge_supernodes(ordering.order, sizes, ordering.parent, ordering.heights, node, above, width, height)
+    above, width, height = above[:count], width[:count], height[:count]
     size = sizes[ordering.order]
-    merge_supernodes(ordering.parent, size, ordering.heights, group)
-    assert (group >= np.arange(n)).all() and np.array_equal(group[group], group)
-    inner = np.flatnonzero(group != np.arange(n))
-    assert np.array_equal(group[ordering.parent[inner]], group[inner])  # all but the last have their parent in it
-    width = np.bincount(group, weights=size, minlength=n)
-    cost = sum(front_cost(w, h) for w, h in zip(width, ordering.heights, strict=True) if w)
+    assert np.array_equal(np.unique(node), np.arange(count))
+    assert np.array_equal(width, np.bincount(node, weights=size, minlength=count))
+    last = np.zeros(count, dtype=int)
+    last[node] = np.arange(n)  # the last to write
+    assert (np.diff(last) > 0).all()
+    assert np.array_equal(height, ordering.heights[last])
+    inner = np.flatnonzero(last[node] != np.arange(n))
+    assert np.array_equal(node[ordering.parent[inner]], node[inner])  # all but the last have their parent in it
+    assert np.array_equal(above, np.where(ordering.parent[last] >= 0, node[ordering.parent[last]], -1))
+    cost = sum(front_cost(w, h) for w, h in zip(width, height, strict=True))
     assert cost <= sum(front_cost(w, h) for w, h in zip(size, ordering.heights, strict=True)) * (1 + 1e-12)
+    for s, p in enumerate(above):  # columns of the same structure are never apart
+        children = np.flatnonzero(above == p)
+        assert p < 0 or len(children) > 1 or height[s] < width[p] + height[p]
 
-    rank, above = np.full((2, n), -7, dtype=np.int32)
-    head = np.full(n + 1, -7, dtype=np.int32)
-    count = number_supernodes(ordering.parent, group, rank, head, above)
-    assert count == len(np.unique(group))
-    assert np.array_equal(np.sort(rank), np.arange(n))
-    number = np.searchsorted(head[: count + 1], rank, side="right") - 1
-    assert head[0] == 0 and head[count] == n
+    new = _arrange(sizes, ordering)
+    number = np.full(count, -7)
+    number[node] = new.owner[new.position[ordering.order]]
+    assert np.array_equal(np.sort(number), np.arange(count))
+    assert np.array_equal(new.above[number], np.where(above >= 0, number[above], -1))
+    assert np.array_equal(new.width[number], width) and np.array_equal(new.height[number], height)
+    assert np.array_equal(np.sort(new.order), np.arange(n))
+    assert np.array_equal(new.position[new.order], np.arange(n))
+    assert np.array_equal(new.head, np.searchsorted(new.owner, np.arange(count + 1)))
+    assert (np.diff(new.owner) >= 0).all()
+    check_postorder(new.above)
+    before = np.argsort(ordering.order)[new.order]
     for s in range(count):
-        members = np.flatnonzero(number == s)
-        assert len(np.unique(group[members])) == 1
-        assert (np.diff(rank[members]) == 1).all()  # and they keep their order
-        parent = ordering.parent[group[members[0]]]
-        assert above[s] == (number[parent] if parent >= 0 else -1)
-    assert all(p == -1 or p > s for s, p in enumerate(above[:count]))
-    subtree = np.ones(count, dtype=int)
-    for s in range(count):
-        child = s - 1  # children stand one after the other, each behind its own subtree
-        total = 1
-        while child >= 0 and above[child] == s:
-            total += subtree[child]
-            child -= subtree[child]
-        subtree[s] = total
-        assert total == 1 + sum(subtree[c] for c in range(s) if above[c] == s)
+        assert (np.diff(before[new.head[s] : new.head[s + 1]]) > 0).all()  # positions keep their order
+        children = np.flatnonzero(new.above == s)
+        assert not len(children) or new.height[children[-1]] == new.height[children].max()
+        assert (np.diff(np.argsort(number)[children[:-1]]) > 0).all()
 
 
 @settings(max_examples=150, deadline=None)
@@ -117,7 +109,7 @@ def test_rows_and_places_are_exact(shape, n, seed, largest):
     s_ = build_symbolic(graph, ordering)
     n, count = len(sizes), s_.num_supernodes
     assert np.array_equal(np.sort(s_.order), np.arange(n))
-    pattern, before = filled(pairs, s_.order), filled(pairs, ordering.order)
+    pattern, before = dense_factor(pairs, s_.order), dense_factor(pairs, ordering.order)
     assert pattern.sum() == before.sum()  # another order of the same tree
     nodes = s_.fronts.nodes
     position = np.argsort(s_.order)
@@ -199,7 +191,7 @@ def test_stages_stay_above_what_they_wait_for(largest):
         graph = make_graph(sizes, *pairs.T.astype(np.int32))
         stage = rng.integers(0, 3, 30)
         s_ = build_symbolic(graph, find_ordering(graph.indptr, graph.indices, sizes, "amd", stage))
-        row, column = np.nonzero(filled(pairs, s_.order))
+        row, column = np.nonzero(dense_factor(pairs, s_.order))
         assert (stage[s_.order[row]] >= stage[s_.order[column]]).all()
 
 

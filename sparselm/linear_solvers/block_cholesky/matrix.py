@@ -9,7 +9,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from sparselm.errors import SolverError
-from sparselm.kernels.block_pattern import add_values, find_blocks, place_values
+from sparselm.kernels.block_pattern import add_values, find_blocks, number_blocks, place_values
 from sparselm.linear_solvers.block_cholesky.symbolic import Symbolic
 from sparselm.linear_solvers.block_graph import BlockGraph, make_graph
 
@@ -41,17 +41,17 @@ class MatrixPattern:
         self._by_columns = matrix.format == "csc"
         n = matrix.shape[0]
         sizes = _checked_sizes(block_sizes, n)
-        used = self._pattern[1][: compressed.indptr[-1]]
-        if len(used) and (used.min() < 0 or used.max() >= n):
-            raise SolverError(f"the matrix has an index of {used.min()} or {used.max()}, expected 0 … {n - 1}")
-        self.offsets: LongArray = np.append(0, np.cumsum(sizes, dtype=np.int64))
-        self._block: IndexArray = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+        self.offsets: LongArray = np.empty(len(sizes) + 1, dtype=np.int64)
+        self._block: IndexArray = np.empty(n, dtype=np.int32)
+        number_blocks(sizes, self.offsets, self._block)
         high, low = np.empty((2, compressed.nnz), dtype=np.int32)
         count = find_blocks(*self._pattern, self._by_columns, self._block, len(sizes), high, low)
-        high, low = high[:count], low[:count]
+        if count < 0:
+            used = self._pattern[1][: compressed.indptr[-1]]
+            raise SolverError(f"the matrix has an index of {used.min()} or {used.max()}, expected 0 … {n - 1}")
         if count == 0:
             self._check_lower()
-        self.graph: BlockGraph = make_graph(sizes, high, low)
+        self.graph: BlockGraph = make_graph(sizes, high[:count].copy(), low[:count].copy())
 
     def _check_lower(self) -> None:
         """Raise where no block stands below the diagonal, and something above it."""

@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
-from sparselm._llvm import UNIT
-from sparselm.kernels.multifrontal import (
-    CHILD,
-    COMMON,
-    ENTRY,
-    FRONT_COLUMNS,
-    HEIGHT,
-    PANEL,
-    PIVOT,
-    RUN,
-    STRIDE,
-    UPDATE,
-    UPDATE_STRIDE,
-    VECTOR,
-    WIDTH,
-    Fronts,
-)
+from sparselm.kernels.front_table import place_columns, tabulate_fronts
+from sparselm.kernels.multifrontal import FRONT_COLUMNS, PANEL, VECTOR, Fronts
 from sparselm.kernels.schedule import TASK_COLUMNS, find_subtrees, list_tasks, place_updates
 from sparselm.kernels.supernodes import (
+    Arrangement,
+    Edges,
+    arrange_supernodes,
+    list_children,
     list_rows,
     merge_supernodes,
-    number_supernodes,
     place_entries,
     relate_rows,
+    sort_edges,
 )
-from sparselm.linear_solvers.ordering import inverse_order
 
 if TYPE_CHECKING:
     from sparselm.linear_solvers.block_graph import BlockGraph
@@ -44,62 +33,126 @@ IndexArray = npt.NDArray[np.int32]
 LongArray = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
+class Places(NamedTuple):
+    """Where blocks of the matrix are in its store, and go in the factor; see ``kernels/supernodes.py::place_entries``."""
+
+    entry_ptr: LongArray  #: (s + 1,)
+    entries: LongArray  #: (num_edges + n, 6)
+    edge_source: LongArray  #: (num_edges + n,)
+    edge_turned: npt.NDArray[np.bool_]  #: (num_edges + n,)
+    store_size: int
+
+
+@dataclass(frozen=True)
 class Symbolic:
-    """Elimination order, supernodes and places of everything, for one graph of blocks.
+    """Elimination order, supernodes and what threads do, for one graph of blocks.
+
+    What only a numeric factorisation reads (``fronts``, ``edge_source``, ``edge_turned``, ``column``, ``pivot_row``) is made
+    when it is first asked for, which takes a fifth of the time of all.
 
     Attributes
     ----------
     graph : BlockGraph
     ordering : Ordering
-        As it was found; ``order`` differs from it where supernodes were merged, without a change of the fill.
-    order : (n,) int32
-        Block at each position.
-    offsets : (n + 1,) int64
-        First scalar position of each block position.
-    column : (size,) int64
-        Column of the matrix at each scalar position.
-    pivot_row : (size,) int64
-        Row of each scalar position among the rows of all fronts.
+        As it was found; ``order`` is another order of the same tree, with the same fill.
+    arrangement : Arrangement
+        Positions of blocks, and supernodes.
+    edges : Edges
+        The matrix's blocks by positions.
+    row_ptr, rows : (s + 1,) int64, int32
+        Positions below the pivots of each supernode.
+    child_ptr, children : (s + 1,) int64, int32
+        Children of each supernode, ascending.
+    local : (s,) bool
+        Supernodes within subtrees that one thread does.
+    update : (s,) int64
+        Start of each update matrix in its arena.
     work : float
         Predicted nanoseconds of a factorisation on one thread.
-    head : (s + 1,) int32
-        First position of each supernode.
-    row_ptr, rows
-        Positions below the pivots of each supernode.
-    fronts : Fronts
     tasks, solve_tasks : (t, 8) int64
         What threads do in a factorisation, and in a solve, where large fronts are not cut.
     num_counters : int
-    edge_source : (num_edges + n,) int64
-        Start of each block of the lower triangle in the store of the matrix.
-    edge_turned : (num_edges + n,) bool
-        The block is kept transposed: its column is the block of the higher number.
-    store_size, factor_size, arena_size, common_size, num_rows : int
-        Entries of the matrix's store, of the factor, of a thread's arena and of the common one; rows of all fronts, padded.
+    arena_size, common_size : int
+        Entries of a thread's arena and of the common one.
     """
 
     graph: BlockGraph
     ordering: Ordering
-    order: IndexArray
-    offsets: LongArray
-    column: LongArray
-    pivot_row: LongArray
-    work: float
-    head: IndexArray
+    arrangement: Arrangement
+    edges: Edges
     row_ptr: LongArray
     rows: IndexArray
-    fronts: Fronts
+    child_ptr: LongArray
+    children: IndexArray
+    local: npt.NDArray[np.bool_]
+    update: LongArray
+    work: float
     tasks: LongArray
     solve_tasks: LongArray
     num_counters: int
-    edge_source: LongArray
-    edge_turned: npt.NDArray[np.bool_]
-    store_size: int
-    factor_size: int
     arena_size: int
     common_size: int
-    num_rows: int
+
+    @property
+    def order(self) -> IndexArray:
+        """(n,) int32, block at each position."""
+        return self.arrangement.order
+
+    @property
+    def offsets(self) -> LongArray:
+        """(n + 1,) int64, first scalar position of each block position."""
+        return self.arrangement.offsets
+
+    @property
+    def head(self) -> IndexArray:
+        """(s + 1,) int32, first position of each supernode."""
+        return self.arrangement.head
+
+    @functools.cached_property
+    def fronts(self) -> Fronts:
+        """What the numeric kernels read."""
+        new, places, count = self.arrangement, self._places, self.num_supernodes
+        run_ptr = np.empty(count + 1, dtype=np.int64)
+        runs = np.empty((len(self.rows), 3), dtype=np.int32)
+        num_runs = relate_rows(new, self.row_ptr, self.rows, self.child_ptr, self.children, run_ptr, runs)
+        nodes = np.zeros((count + 1, FRONT_COLUMNS), dtype=np.int64)
+        tabulate_fronts(new, self.local, self.update, self.child_ptr, run_ptr, places.entry_ptr, nodes)
+        return Fronts(nodes, self.children, runs[:num_runs].copy(), places.entries)
+
+    @functools.cached_property
+    def _places(self) -> Places:
+        count = len(self.edges.row)
+        entry_ptr = np.empty(self.num_supernodes + 1, dtype=np.int64)
+        entries = np.empty((count, 6), dtype=np.int64)
+        source, turned = np.empty(count, dtype=np.int64), np.empty(count, dtype=bool)
+        size = place_entries(self.edges, self.arrangement, self.row_ptr, self.rows, entry_ptr, entries, source, turned)
+        return Places(entry_ptr, entries, source, turned, int(size))
+
+    @functools.cached_property
+    def _columns(self) -> tuple[LongArray, LongArray]:
+        column, pivot_row = np.empty((2, self.size), dtype=np.int64)
+        place_columns(self.arrangement, self.graph.sizes, self.fronts.nodes, column, pivot_row)
+        return column, pivot_row
+
+    @property
+    def edge_source(self) -> LongArray:
+        """(num_edges + n,) int64, start of each block of the lower triangle in the store of the matrix."""
+        return self._places.edge_source
+
+    @property
+    def edge_turned(self) -> npt.NDArray[np.bool_]:
+        """(num_edges + n,) bool: the block is kept transposed, its column is the block of the higher number."""
+        return self._places.edge_turned
+
+    @property
+    def column(self) -> LongArray:
+        """(size,) int64, column of the matrix at each scalar position."""
+        return self._columns[0]
+
+    @property
+    def pivot_row(self) -> LongArray:
+        """(size,) int64, row of each scalar position among the rows of all fronts."""
+        return self._columns[1]
 
     @property
     def size(self) -> int:
@@ -109,6 +162,21 @@ class Symbolic:
     @property
     def num_supernodes(self) -> int:
         return len(self.head) - 1
+
+    @property
+    def store_size(self) -> int:
+        """Entries of the matrix's store."""
+        return self._places.store_size
+
+    @property
+    def factor_size(self) -> int:
+        """Entries of the factor, padded."""
+        return int(self.fronts.nodes[-1, PANEL])
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all fronts, padded."""
+        return int(self.fronts.nodes[-1, VECTOR])
 
     @property
     def memory(self) -> int:
@@ -125,101 +193,66 @@ class Symbolic:
     @property
     def nonzeros(self) -> int:
         """Entries of the factor that are computed, zeros of merged supernodes included."""
-        w, h = self.fronts.nodes[:-1, WIDTH], self.fronts.nodes[:-1, HEIGHT]
+        w, h = self.arrangement.width, self.arrangement.height
         return int((w * (w + 1) // 2 + w * h).sum())
 
     @property
     def flops(self) -> float:
         """Operations of a factorisation, those on zeros of merged supernodes included."""
-        w, h = self.fronts.nodes[:-1, (WIDTH, HEIGHT)].astype(np.float64).T
+        w, h = self.arrangement.width.astype(np.float64), self.arrangement.height.astype(np.float64)
         return float((w**3 / 3 + w * w * h + w * h * h).sum())
 
 
 def build_symbolic(graph: BlockGraph, ordering: Ordering, threads: int | None = None) -> Symbolic:
-    """Supernodes, places and tasks for a graph and an order of its blocks.
+    """Supernodes and tasks for a graph and an order of its blocks.
 
     ``threads``, by default as many as there are, is how many the tasks are made for; any number can do them.
     """
-    n = len(graph.sizes)
-    group = np.empty(n, dtype=np.int32)
-    sizes = graph.sizes[ordering.order]
-    merge_supernodes(ordering.parent, sizes, ordering.heights, group)
-    rank = np.empty(n, dtype=np.int32)
-    head = np.empty(n + 1, dtype=np.int32)
-    above = np.empty(n, dtype=np.int32)
-    count = number_supernodes(ordering.parent, group, rank, head, above)
-    head, above = head[: count + 1].copy(), above[:count].copy()
-    old = inverse_order(rank)  # position in ``ordering`` of each new position
-    order = ordering.order[old]
-    position = inverse_order(order)
-    sizes = graph.sizes[order]
-    offsets = np.zeros(n + 1, dtype=np.int64)
-    np.cumsum(sizes, out=offsets[1:])
-    within = np.arange(offsets[-1], dtype=np.int64) - np.repeat(offsets[:-1], sizes)
-    starts = np.append(0, np.cumsum(graph.sizes, dtype=np.int64))
-    column = np.repeat(starts[order], sizes) + within
-    owner = np.repeat(np.arange(count, dtype=np.int32), np.diff(head))
+    new = _arrange(graph.sizes, ordering)
+    above, width, height, count = new.above, new.width, new.height, len(new.above)
+    child_ptr = np.empty(count + 1, dtype=np.int64)
+    children = np.empty(count, dtype=np.int32)
+    list_children(above, child_ptr, children)
+    children = children[: child_ptr[-1]]
 
-    row_ptr = np.zeros(count + 1, dtype=np.int64)
-    if n and sizes.min() == sizes.max():  # heights are known
-        np.cumsum(ordering.heights[old[head[1:] - 1]] // sizes[0], out=row_ptr[1:])
-    else:
-        list_rows(graph.indptr, graph.indices, order, position, owner, above, row_ptr, np.empty(0, dtype=np.int32))
-    rows = np.empty(row_ptr[-1], dtype=np.int32)
-    list_rows(graph.indptr, graph.indices, order, position, owner, above, row_ptr, rows)
-    ends = np.zeros(len(rows) + 1, dtype=np.int64)
-    np.cumsum(sizes[rows], out=ends[1:])
-    height = ends[row_ptr[1:]] - ends[row_ptr[:-1]]
-    pivot = offsets[head]
-    width = np.diff(pivot)
-    stride = (width + height + UNIT - 1) // UNIT * UNIT
-    panel = np.zeros(count + 1, dtype=np.int64)
-    np.cumsum(width * stride, out=panel[1:])
-
-    run_ptr = np.empty(count + 1, dtype=np.int64)
-    runs = np.empty((len(rows), 3), dtype=np.int32)
-    num_runs = relate_rows(head, offsets, above, row_ptr, rows, run_ptr, runs)
-
-    entry_ptr = np.empty(count + 1, dtype=np.int64)
-    entries = np.empty((graph.num_edges + n, 6), dtype=np.int64)
-    edge_source = np.empty(len(entries), dtype=np.int64)
-    edge_turned = np.empty(len(entries), dtype=bool)
-    store_size = place_entries(
-        graph.indptr, graph.indices, graph.edge, order, position, graph.sizes, offsets, head, row_ptr, rows, stride,
-        entry_ptr, entries, edge_source, edge_turned,
-    )  # fmt: skip
+    edges = Edges(*np.empty((3, graph.num_edges + len(graph.sizes)), dtype=np.int32))
+    sort_edges(graph.first, graph.second, new, edges)
+    smallest = int(graph.sizes.min(initial=1 << 30))
+    row_ptr = np.empty(count + 1, dtype=np.int64)
+    rows = np.empty(int(height.sum()) // smallest, dtype=np.int32)
+    num_rows = list_rows(edges, smallest, new, row_ptr, rows)
+    if num_rows < len(rows):
+        rows = rows[:num_rows].copy()
 
     local = np.empty(count, dtype=bool)
-    if threads is None:
-        threads = numba.get_num_threads()
-    work = float(find_subtrees(above, width, height, threads, local))
-    by_parent = np.argsort(above, kind="stable").astype(np.int32)
-    child_ptr = np.searchsorted(above[by_parent], np.arange(count + 1)).astype(np.int64)
-    left_behind = ~local | (above < 0) | ~local[above]
+    work = find_subtrees(above, width, height, numba.get_num_threads() if threads is None else threads, local)
     update = np.empty(count, dtype=np.int64)
-    arena_sizes = np.zeros(2, dtype=np.int64)
-    place_updates(above, height, local, child_ptr, by_parent, update, arena_sizes)
+    arena_sizes = np.empty(2, dtype=np.int64)
+    place_updates(above, height, local, child_ptr, children, update, arena_sizes)
     tasks, num_counters = _tasks(above, width, height, local, True)
     solve_tasks, _ = _tasks(above, width, height, local, False)
-    vector = np.zeros(count + 1, dtype=np.int64)
-    np.cumsum(stride, out=vector[1:])
-    pivot_row = np.arange(offsets[-1], dtype=np.int64) + np.repeat(vector[:-1] - pivot[:-1], width)
-    nodes = np.zeros((count + 1, FRONT_COLUMNS), dtype=np.int64)
-    for place, values in (
-        (WIDTH, width), (HEIGHT, height), (STRIDE, stride), (PANEL, panel), (PIVOT, pivot), (UPDATE, update),
-        (COMMON, left_behind), (UPDATE_STRIDE, (height + UNIT - 1) // UNIT * UNIT), (CHILD, child_ptr), (RUN, run_ptr),
-        (ENTRY, entry_ptr), (VECTOR, vector),
-    ):  # fmt: skip
-        nodes[: len(values), place] = values
-    fronts = Fronts(nodes, by_parent, runs[:num_runs].copy(), entries)
     return Symbolic(
-        graph=graph, ordering=ordering, order=order, offsets=offsets, column=column,
-        pivot_row=pivot_row, work=work, head=head, row_ptr=row_ptr, rows=rows, fronts=fronts,
+        graph=graph, ordering=ordering, arrangement=new, edges=edges, row_ptr=row_ptr, rows=rows,
+        child_ptr=child_ptr, children=children, local=local, update=update, work=float(work),
         tasks=tasks, solve_tasks=solve_tasks, num_counters=num_counters,
-        edge_source=edge_source, edge_turned=edge_turned, store_size=store_size,
-        factor_size=int(panel[-1]), arena_size=int(arena_sizes[0]), common_size=int(arena_sizes[1]),
-        num_rows=int(vector[-1]),
+        arena_size=int(arena_sizes[0]), common_size=int(arena_sizes[1]),
     )  # fmt: skip
+
+
+def _arrange(sizes: IndexArray, ordering: Ordering) -> Arrangement:
+    """Supernodes, and the positions of their blocks."""
+    n = len(sizes)
+    node, above = np.empty((2, n), dtype=np.int32)
+    width, height = np.empty((2, n), dtype=np.int64)
+    count = merge_supernodes(ordering.order, sizes, ordering.parent, ordering.heights, node, above, width, height)
+    order, position, owner = np.empty((3, n), dtype=np.int32)
+    new_width, new_height = np.empty((2, count), dtype=np.int64)
+    new = Arrangement(
+        order=order, position=position, owner=owner, offsets=np.empty(n + 1, dtype=np.int64),
+        head=np.empty(count + 1, dtype=np.int32), above=np.empty(count, dtype=np.int32), width=new_width, height=new_height,
+    )  # fmt: skip
+    arrange_supernodes(ordering.order, sizes, node, above[:count], width, height, new)
+    return new
 
 
 def _tasks(
