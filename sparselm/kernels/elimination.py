@@ -57,25 +57,51 @@ def elimination_tree(indptr, indices, order, position, parent):
 
 
 @scalar
-def _postorder(parent, post):
-    """Write a postorder of a forest, ``post[k]`` the node at place k; returns the number of nodes of each subtree.
-
-    Every subtree is contiguous, with its root at the end; children, and roots, are in ascending order.
-    """
+def _number_subtrees(parent, weight, post):
+    """As :func:`postorder`; returns the number of nodes of each subtree."""
     n = parent.shape[0]
     count = np.ones(n + 1, np.int32)  # the last one stands for a node above all roots
+    last = np.full(n + 1, -1, np.int32)
     for v in range(n):
-        count[parent[v] if parent[v] >= 0 else n] += count[v]
-    # Each node gets the end of what is left of its parent's place.
-    free = np.empty(n + 1, np.int32)
-    free[n] = n
-    for v in range(n - 1, -1, -1):
         above = parent[v] if parent[v] >= 0 else n
-        place = free[above] - 1
-        free[above] -= count[v]
-        post[place] = v
-        free[v] = place
+        count[above] += count[v]
+        if last[above] < 0 or weight[v] >= weight[last[above]]:
+            last[above] = v
+    # Each node knows where its subtree ends; its children get what is before it, from the back.
+    end = np.empty(n + 1, np.int32)
+    free = np.empty(n + 1, np.int32)
+    end[n] = n
+    for v in range(n, -1, -1):
+        if v < n:
+            above = parent[v] if parent[v] >= 0 else n
+            if last[above] == v:
+                end[v] = end[above] - 1
+            else:
+                end[v] = free[above]
+                free[above] -= count[v]
+            post[end[v]] = v
+        free[v] = end[v] - 1 - (count[last[v]] if last[v] >= 0 else 0)
     return count
+
+
+@serial_kernel
+def postorder(parent, weight, post):
+    """Write a postorder of a forest, ``post[k]`` the node at place k: every subtree is contiguous, its root at the end.
+
+    Of the children of a node the one with the largest weight comes last, so that, with the height of its front as its
+    weight, it stands beside its parent, with which it is most likely to be amalgamated; the others, and the roots, come
+    in ascending order. Equal weights change nothing: a postorder then stays as it is.
+
+    Parameters
+    ----------
+    parent : (n,) int32
+        ``parent[v] > v``, or −1.
+    weight : (n,)
+        Of the last of those that are equal, ascending order is kept.
+    post : (n,) int32
+        Output.
+    """
+    _number_subtrees(parent, weight, post)
 
 
 @serial_kernel
@@ -105,7 +131,7 @@ def column_heights(indptr, indices, sizes, order, position, parent, heights):
     """
     n = order.shape[0]
     post = np.empty(n, np.int32)
-    count = _postorder(parent, post)
+    count = _number_subtrees(parent, np.zeros(n, np.int32), post)
     root = np.arange(n).astype(np.int32)  # of the set that a finished column is in
     previous_leaf = np.full(n, -1, np.int32)
     seen_from = np.full(n, -1, np.int32)  # where the subtree of the last leaf of a row begins

@@ -92,7 +92,7 @@ class Cholmod(AbstractLinearSolver):
         def candidate(name: str) -> tuple[str, IndexArray, int, float]:
             if name in ("amd", "natural"):
                 found = find_ordering(pattern.graph.indptr, pattern.graph.indices, pattern.sizes, name)
-                return name, found.order, found.nonzeros, found.flops
+                return name, found.postordered(), found.nonzeros, found.flops
             order = backend.order(pattern.matrix(), name)
             return name, order, *pattern.factor_sizes(order)
 

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparselm.errors import MissingDependencyError, SolverError
-from sparselm.kernels.elimination import column_heights, elimination_tree, factor_sizes
+from sparselm.kernels.elimination import column_heights, elimination_tree, factor_sizes, postorder
 from sparselm.kernels.minimum_degree import minimum_degree
 
 IndexArray = npt.NDArray[np.int32]
@@ -76,6 +76,15 @@ class Ordering:
     nonzeros: int
     flops: float
     sought: float
+
+    def postordered(self) -> IndexArray:
+        """The blocks in a postorder of the tree, the highest child next to its parent.
+
+        For factorisations that take neighbouring columns into supernodes, and do not postorder themselves.
+        """
+        post = np.empty_like(self.order)
+        postorder(self.parent, self.heights, post)
+        return self.order[post]
 
 
 def find_ordering(

@@ -57,7 +57,7 @@ class SuperLU(AbstractLinearSolver):
         pattern = BlockPattern(structure)
         found = find_ordering(pattern.graph.indptr, pattern.graph.indices, pattern.sizes, self.ordering)
         nonzeros = 2 * found.nonzeros - structure.num_columns
-        normal = NormalEquations(pattern, found.order)
+        normal = NormalEquations(pattern, found.postordered())
         if normal.indices.dtype != np.int32:
             raise SolverError(
                 f"SuperLU: JᵀJ has {len(normal.values)} non-zeros, it takes 2³¹ at most; use LSMR or Cholmod"

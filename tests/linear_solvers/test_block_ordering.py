@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from block_graphs import SHAPES, dense_factor, dense_symbolic, distinct, edges, grid, neighbours
+from block_graphs import SHAPES, check_postorder, dense_factor, dense_symbolic, distinct, edges, grid, neighbours
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -69,6 +69,11 @@ def test_orders_of_small_graphs(shape, n, choice, stages, seed):
         assert (np.diff(last[found.order].astype(int)) >= 0).all()
     again = find_ordering(*graph, sizes, wanted, last)
     assert np.array_equal(again.order, found.order)
+    again = found.postordered()
+    position = np.argsort(found.order)[again]
+    _, heights = dense_symbolic(pairs, sizes, again)
+    assert np.array_equal(heights, found.heights[position])  # the fill stays
+    check_postorder(np.append(np.argsort(position), -1)[found.parent[position]])
     kept = find_ordering(*graph, sizes, found.order, last)
     assert np.array_equal(kept.order, found.order)
 
