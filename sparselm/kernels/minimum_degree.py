@@ -213,21 +213,19 @@ def _connect_neighbours(g, p, left, current, newest_first, lowest):
 
 
 @inlined
-def _collect(g, begin, end, target, current):
+def _collect(g, begin, end, target):
     """Write those in a list that are not yet in L_p to ``target``; returns where they end."""
     for q in range(begin, end):
         i = g.lists[q]
-        if g.weight[i] > 0:
-            g.weight[i] = -g.weight[i]
-            g.lists[target] = i
-            target = np.uint32(target + 1)
-            if g.stage[i] == current:
-                _unlink(g, i)
+        w = g.weight[i]
+        g.weight[i] = min(w, -w)
+        g.lists[target] = i
+        target = np.uint32(target + (w > 0))
     return target
 
 
 @inlined
-def _form_element(g, p, free, current):
+def _form_element(g, p, free):
     """L_p over A_p or behind everything, where the elements in E_p are absorbed; returns its ends and the new ``free``."""
     if g.num_elements[p] > 0:
         needed = np.int64(g.length[p]) - g.num_elements[p]
@@ -242,8 +240,8 @@ def _form_element(g, p, free, current):
     for q in range(first, first + g.num_elements[p]):
         e = g.lists[q]
         _absorb(g, e, p)
-        end = _collect(g, g.start[e], g.start[e] + g.length[e], end, current)
-    end = _collect(g, first + g.num_elements[p], first + g.length[p], end, current)
+        end = _collect(g, g.start[e], g.start[e] + g.length[e], end)
+    end = _collect(g, first + g.num_elements[p], first + g.length[p], end)
     return begin, end, free
 
 
@@ -265,14 +263,17 @@ def _join(g, j, i):
 
 
 @inlined
-def _measure_elements(g, begin, end, flag):
-    r"""w(L_e \ L_p) of all elements e that variables in L_p are in."""
+def _measure_elements(g, begin, end, flag, current):
+    r"""w(L_e \ L_p) of all elements e that variables in L_p are in; the variables leave the lists of their degrees."""
     for s in range(begin, end):
         i = g.lists[s]
+        if g.stage[i] == current:
+            _unlink(g, i)
         for q in range(g.start[i], g.start[i] + g.num_elements[i]):
             e = g.lists[q]
-            if g.tag[e] != 0:
-                g.tag[e] = (g.tag[e] if g.tag[e] >= flag else g.degree[e] + flag) + g.weight[i]
+            t, fresh = g.tag[e], g.degree[e] + flag
+            if t != 0:
+                g.tag[e] = (t if t >= flag else fresh) + g.weight[i]
 
 
 @inlined
@@ -439,8 +440,8 @@ def _eliminate(g, indptr, indices, sizes, newest_first, order, heights):
                 joined, lowest = _connect_neighbours(g, p, left, current, newest_first, lowest)
                 step = _number(g, p, joined, sizes, step, order, heights)
                 continue
-            begin, end, free = _form_element(g, p, free, current)
-            _measure_elements(g, begin, end, flag)
+            begin, end, free = _form_element(g, p, free)
+            _measure_elements(g, begin, end, flag, current)
             joined, alike = _shorten_lists(g, p, begin, end, flag, current)
             flag += apart
             if alike:
@@ -521,7 +522,7 @@ def minimum_degree(indptr, indices, sizes, stage, newest_first, order, parent, h
     hashes = 1
     while hashes < n:
         hashes *= 2
-    size = indices.shape[0] + indices.shape[0] // 4 + (ROOM + 1) * n + 1
+    size = indices.shape[0] + indices.shape[0] // 4 + (ROOM + 1) * n + 2  # one is written to, and not used
     g = _Graph(
         lists=np.empty(size, np.uint32),
         spare=np.empty(size, np.uint32),
