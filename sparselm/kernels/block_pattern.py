@@ -59,15 +59,14 @@ def _skip_repeated(indices, before, begin, end):
     one more at its end.
     """
     common = min(begin - before, end - begin)
+    fewer = common == end - begin
+    p, q = (begin - common, end - common) if fewer else (before, begin)
     same = True
-    for q in range(common):
-        same &= indices[begin - common + q] == indices[end - common + q]
-    if same and common == end - begin:
-        return end
-    same = True
-    for q in range(common):
-        same &= indices[before + q] == indices[begin + q]
-    return begin + common if same else begin
+    for t in range(common):
+        same &= indices[p + t] == indices[q + t]
+    if not same:
+        return begin
+    return end if fewer else begin + common
 
 
 @serial_kernel

@@ -189,7 +189,8 @@ def list_tasks(above, width, height, local, cut, tasks):
     """Fill the table of tasks; returns how many tasks and how many counters there are.
 
     Counter s is that of front s, the one after those of all fronts that of roots, which nobody waits for; the rest
-    stand between the stages of large fronts, which are made where ``cut``. With an empty table nothing is filled.
+    stand between the stages of large fronts, which are made where ``cut``. A table that is too short is filled as far as it
+    goes.
     """
     count = above.shape[0]
     arrived = np.zeros(count + 1, np.int64)

@@ -230,7 +230,8 @@ def build_symbolic(graph: BlockGraph, ordering: Ordering, threads: int | None = 
     arena_sizes = np.empty(2, dtype=np.int64)
     place_updates(above, height, local, child_ptr, children, update, arena_sizes)
     tasks, num_counters = _tasks(above, width, height, local, True)
-    solve_tasks, _ = _tasks(above, width, height, local, False)
+    any_cut = num_counters > count + 2
+    solve_tasks = _tasks(above, width, height, local, False)[0] if any_cut else tasks
     return Symbolic(
         graph=graph, ordering=ordering, arrangement=new, edges=edges, row_ptr=row_ptr, rows=rows,
         child_ptr=child_ptr, children=children, local=local, update=update, work=float(work),
@@ -259,7 +260,9 @@ def _tasks(
     above: IndexArray, width: LongArray, height: LongArray, local: npt.NDArray[np.bool_], cut: bool
 ) -> tuple[LongArray, int]:
     """The table of tasks, and how many counters they need."""
-    num_tasks, num_counters = list_tasks(above, width, height, local, cut, np.empty((0, TASK_COLUMNS), dtype=np.int64))
-    tasks = np.empty((num_tasks, TASK_COLUMNS), dtype=np.int64)
-    list_tasks(above, width, height, local, cut, tasks)
-    return tasks, num_counters
+    tasks = np.empty((len(above), TASK_COLUMNS), dtype=np.int64)  # enough where no front is cut
+    num_tasks, num_counters = list_tasks(above, width, height, local, cut, tasks)
+    if num_tasks > len(tasks):
+        tasks = np.empty((num_tasks, TASK_COLUMNS), dtype=np.int64)
+        list_tasks(above, width, height, local, cut, tasks)
+    return tasks[:num_tasks].copy(), num_counters
