@@ -1,8 +1,9 @@
 """From an elimination tree to supernodes: which columns are eliminated together, and where everything goes.
 
 A supernode is a run of blocks in elimination order that are eliminated as one front: its own columns, the *pivots*, and
-the rows below them in which the factor has entries. It hands its update matrix to its parent, the supernode of its first
-row. Blocks are told by their position in elimination order; ``head[s] … head[s + 1]`` are those of supernode s.
+the rows below them in which the factor has entries. It hands its update matrix to its parent, whose front has all these
+rows: the supernode of the first of them or, where minimum degree absorbed it so, an earlier one. Blocks are told by their
+position in elimination order; ``head[s] … head[s + 1]`` are those of supernode s.
 """
 
 from __future__ import annotations

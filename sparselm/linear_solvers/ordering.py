@@ -37,7 +37,7 @@ Choice = Literal["auto", "amd", "metis", "natural"]
 # are a fifth shorter repay 1.5 µs.
 METIS_FLOPS = 150_000.0
 
-# The same for a second minimum degree order, which breaks ties otherwise: 0.1 to 0.3 µs, and often 10 % less.
+# The same for a second minimum degree order, which breaks ties otherwise: 0.02 to 0.3 µs, and often 10 % less.
 SECOND_FLOPS = 40_000.0
 
 # How much longer than before, block for block, a factorisation in an extended order may take before a new one is sought.
