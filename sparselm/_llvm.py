@@ -61,12 +61,14 @@ class Tile:
         self.builder = builder
         self.entry = entry_type(bits)
         self.vector = ir.VectorType(self.entry, rows)
+        self.zero = ir.Constant(self.vector, [0.0] * rows)
         self.rows = rows
         self.columns = columns
         self.bytes = bits // 8
-        suffix = f"v{rows}f{bits}"
-        signature = ir.FunctionType(self.vector, [self.vector] * 3)
-        self._multiply_add = cgutils.get_or_insert_function(builder.module, signature, f"llvm.fmuladd.{suffix}")
+        self._multiply_add, self._scalar_multiply_add = (
+            cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), f"llvm.fmuladd.{suffix}")
+            for kind, suffix in ((self.vector, f"v{rows}f{bits}"), (self.entry, f"f{bits}"))
+        )
 
     def at(self, pointer, offset):
         return self.builder.gep(pointer, [offset])
@@ -87,19 +89,26 @@ class Tile:
         """a·b + c"""
         return self.builder.call(self._multiply_add, [a, b, c])
 
+    def scalar_multiply_add(self, a, b, c):
+        return self.builder.call(self._scalar_multiply_add, [a, b, c])
+
     def shuffle(self, a, b, lanes):
         return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT32, len(lanes)), lanes))
 
     def sums(self, vectors):
-        """A vector of the sums of each of UNIT vectors, by halves: their lanes are interleaved, then added."""
+        """A vector whose lane j holds the sum of vector j, of at most UNIT; by halves, lanes interleaved, then added.
+
+        Of fewer vectors, lanes after the last hold sums of these, or 0.
+        """
         distance = 1
-        while len(vectors) > 1:
+        while distance < UNIT:
+            if len(vectors) % 2 and len(vectors) > 1:
+                vectors = [*vectors, self.zero]
+            # Of two vectors that become one, the second fills the lanes with this bit; of a single one both are the same.
+            pairs = zip(vectors[::2], vectors[1::2] or vectors, strict=True)
             low = [i + (UNIT - distance if i & distance else 0) for i in range(UNIT)]
             high = [lane + distance for lane in low]
-            vectors = [
-                self.builder.fadd(self.shuffle(a, b, low), self.shuffle(a, b, high))
-                for a, b in zip(vectors[::2], vectors[1::2], strict=True)
-            ]
+            vectors = [self.builder.fadd(self.shuffle(a, b, low), self.shuffle(a, b, high)) for a, b in pairs]
             distance *= 2
         return vectors[0]
 
@@ -112,10 +121,9 @@ class Tile:
         b.position_at_end(head)
         row = b.phi(INDEX)
         row.add_incoming(INDEX(0), before)
-        zero = ir.Constant(self.vector, [0.0] * UNIT)
         sums = [b.phi(self.vector) for _ in range(self.columns)]
         for phi in sums:
-            phi.add_incoming(zero, before)
+            phi.add_incoming(self.zero, before)
         b.cbranch(b.icmp_signed("<", row, rows), body, after)
         b.position_at_end(body)
         further = b.add(row, INDEX(UNIT))
@@ -126,7 +134,7 @@ class Tile:
         row.add_incoming(further, body)
         b.branch(head)
         b.position_at_end(after)
-        return b.fsub(self.load_column(x, INDEX(0)), self.sums(sums + [zero] * (UNIT - self.columns)))
+        return b.fsub(self.load_column(x, INDEX(0)), self.sums(sums + [self.zero] * (UNIT - self.columns)))
 
     def solve_forward(self, vector, T, ldt, inverse_diagonal):
         """T⁻¹ x in the lanes of the columns, x less its product with the rows below T in the others.
@@ -149,8 +157,6 @@ class Tile:
     def solve_transposed(self, vector, T, ldt, inverse_diagonal):
         """T⁻ᵀ x in the lanes of the columns, of which what the other lanes contribute is subtracted first."""
         b = self.builder
-        signature = ir.FunctionType(self.entry, [self.entry] * 3)
-        multiply_add = cgutils.get_or_insert_function(b.module, signature, f"llvm.fmuladd.f{8 * self.bytes}")
         lanes = [b.extract_element(vector, INT32(j)) for j in range(UNIT)]
         for i in reversed(range(UNIT)):
             inverse = b.load(self.at(inverse_diagonal, INDEX(i))) if i < self.columns else None
@@ -158,7 +164,7 @@ class Tile:
                 scalar = b.load(self.at(T, b.add(self.offset(ldt, j), INDEX(i))))
                 if inverse is not None:
                     scalar = b.fmul(scalar, inverse)
-                lanes[j] = b.call(multiply_add, [b.fneg(scalar), lanes[i], lanes[j]])
+                lanes[j] = self.scalar_multiply_add(b.fneg(scalar), lanes[i], lanes[j])
             if inverse is not None:
                 vector = b.insert_element(vector, b.fmul(lanes[i], inverse), INT32(i))
         return vector
@@ -241,6 +247,192 @@ class Tile:
         return tile, failed
 
 
+class Strip(Tile):
+    """Code of a strip of a packed factor: a few columns in runs of at most UNIT rows; see ``kernels/strips.py``.
+
+    ``values`` points to its first value; ``x`` to position 0 of the vector, ``own`` to that of the first column; ``runs`` to
+    the table of runs, of which the strip has ``begin`` … ``end``. A *wide* vector has UNIT right-hand sides by position.
+    """
+
+    def __init__(self, builder, columns, bits):
+        super().__init__(builder, UNIT, columns, bits)
+        self.below = columns * (columns - 1) // 2  # values of the triangle
+
+    def triangle(self, values, i, j):
+        return self.builder.load(self.at(values, INDEX(self.triangle_column(j) + i - j - 1)))
+
+    def triangle_column(self, j):
+        return j * (self.columns - 1) - j * (j - 1) // 2
+
+    def over(self, begin, end, step, carried, make):
+        """A loop over an index with vectors and numbers carried along: ``make(index, carried)`` returns the next ones."""
+        b = self.builder
+        before = b.block
+        head, body, after = (b.append_basic_block(name) for name in ("over.head", "over.body", "over.after"))
+        b.branch(head)
+        b.position_at_end(head)
+        index, *phis = [b.phi(start.type) for start in (begin, *carried)]
+        for phi, start in zip((index, *phis), (begin, *carried), strict=True):
+            phi.add_incoming(start, before)
+        b.cbranch(b.icmp_signed("<", index, end), body, after)
+        b.position_at_end(body)
+        for phi, value in zip(phis, make(index, phis), strict=True):
+            phi.add_incoming(value, b.block)
+        index.add_incoming(b.add(index, step), b.block)
+        b.branch(head)
+        b.position_at_end(after)
+        return phis
+
+    def over_runs(self, runs, begin, end, carried, make):
+        """A loop over runs: ``make(run, position, rows, place of the values, carried)`` returns what the next run gets."""
+        b = self.builder
+
+        def one(run, phis):
+            at, *phis = phis
+            entry = b.shl(run, INDEX(1))
+            position, rows = (b.sext(b.load(b.gep(runs, [b.add(entry, INDEX(k))])), INDEX) for k in range(2))
+            results = make(run, position, rows, at, phis)
+            return [b.add(at, b.mul(rows, INDEX(self.columns))), *results]
+
+        return self.over(begin, end, INDEX(1), [INDEX(self.below), *carried], one)[1:]
+
+    def run_columns(self, rows, at):
+        """Where the columns of a run stand among the values, the first one at ``at``."""
+        for _ in range(self.columns):
+            yield at
+            at = self.builder.add(at, rows)
+
+    def pack(self, values, L, ld, inverse, runs, begin, end, panel_rows):
+        """The values of the strip: those of a panel, of which ``L`` points to its first diagonal entry, scaled."""
+        b = self.builder
+        scales = [self.broadcast(b.load(self.at(inverse, INDEX(j)))) for j in range(self.columns)]
+
+        def copy(column, row, j, target, mask):
+            scaled = b.fmul(self.load_column(L, b.add(row, column)), scales[j])
+            masked_store(b, scaled, self.at(values, target), mask, self.bytes)
+
+        for j in range(self.columns - 1):
+            mask = ir.Constant(ir.VectorType(ir.IntType(1), UNIT), [k < self.columns - 1 - j for k in range(UNIT)])
+            copy(self.offset(ld, j), INDEX(j + 1), j, INDEX(self.triangle_column(j)), mask)
+
+        def one(run, position, rows, at, carried):
+            row = b.sext(b.load(b.gep(panel_rows, [run])), INDEX)
+            mask = first_rows(b, rows)
+            for j, target in enumerate(self.run_columns(rows, at)):
+                copy(self.offset(ld, j), row, j, target, mask)
+            return carried
+
+        self.over_runs(runs, begin, end, [], one)
+
+    def forward(self, values, x, own, runs, begin, end):
+        """x ← x less the columns times the solution of their triangle."""
+        b = self.builder
+        y = self.solve_triangle([self.broadcast(b.load(self.at(own, INDEX(j)))) for j in range(self.columns)], values)
+        for i, solved in enumerate(y[1:], 1):
+            b.store(b.extract_element(solved, INT32(0)), self.at(own, INDEX(i)))
+
+        def subtract(run, position, rows, at, carried):
+            place = self.at(x, position)
+            total = self.load_column(place, INDEX(0))
+            for column, solved in zip(self.run_columns(rows, at), y, strict=True):
+                total = self.multiply_add(b.fneg(self.load_column(values, column)), solved, total)
+            masked_store(b, total, place, first_rows(b, rows), self.bytes)
+            return carried
+
+        self.over_runs(runs, begin, end, [], subtract)
+
+    def solve_triangle(self, y, values):
+        for i in range(1, self.columns):
+            for j in range(i):
+                y[i] = self.subtract_product(y[i], y[j], self.triangle(values, i, j))
+        return y
+
+    def backward(self, values, x, own, runs, begin, end):
+        """The transpose of :meth:`forward`."""
+        b = self.builder
+
+        def add(run, position, rows, at, carried):
+            factor = masked_load(b, self.vector, self.at(x, position), first_rows(b, rows), self.bytes)
+            return [
+                self.multiply_add(self.load_column(values, column), factor, total)
+                for column, total in zip(self.run_columns(rows, at), carried, strict=True)
+            ]
+
+        sums = self.sums(self.over_runs(runs, begin, end, [self.zero] * self.columns, add))
+        y = [b.fsub(b.load(self.at(own, INDEX(j))), b.extract_element(sums, INT32(j))) for j in range(self.columns)]
+        for i in reversed(range(self.columns)):
+            for j in range(i):
+                y[j] = self.scalar_multiply_add(b.fneg(self.triangle(values, i, j)), y[i], y[j])
+            b.store(y[i], self.at(own, INDEX(i)))
+
+    def wide_forward(self, values, x, own, runs, begin, end):
+        b = self.builder
+        y = self.solve_triangle(self.load(own, INDEX(UNIT)), values)
+        self.store(y, own, INDEX(UNIT))
+
+        def subtract(run, position, rows, at, carried):
+            def one(row, _):
+                vector = b.mul(b.add(position, row), INDEX(UNIT))
+                total = self.load_column(x, vector)
+                for place, solved in zip(self.run_columns(rows, b.add(at, row)), y, strict=True):
+                    total = self.subtract_product(total, solved, b.load(self.at(values, place)))
+                self.store_column(total, x, vector)
+                return []
+
+            self.over(INDEX(0), rows, INDEX(1), [], one)
+            return carried
+
+        self.over_runs(runs, begin, end, [], subtract)
+
+    def wide_backward(self, values, x, own, runs, begin, end):
+        b = self.builder
+
+        def subtract(run, position, rows, at, carried):
+            def one(row, totals):
+                factor = self.load_column(x, b.mul(b.add(position, row), INDEX(UNIT)))
+                places = self.run_columns(rows, b.add(at, row))
+                return [
+                    self.subtract_product(total, factor, b.load(self.at(values, place)))
+                    for total, place in zip(totals, places, strict=True)
+                ]
+
+            return self.over(INDEX(0), rows, INDEX(1), carried, one)
+
+        y = self.over_runs(runs, begin, end, self.load(own, INDEX(UNIT)), subtract)
+        for i in reversed(range(self.columns)):
+            for j in range(i):
+                y[j] = self.subtract_product(y[j], y[i], self.triangle(values, i, j))
+        self.store(y, own, INDEX(UNIT))
+
+
+def first_rows(builder, rows):
+    """A mask of the first ``rows`` lanes of a vector of UNIT rows."""
+    lanes = ir.Constant(ir.VectorType(INDEX, UNIT), list(range(UNIT)))
+    return builder.icmp_signed("<", lanes, spread(builder, rows, UNIT))
+
+
+def masked_load(builder, vector, pointer, mask, alignment):
+    """The lanes of the mask, 0 in the others."""
+    place = builder.bitcast(pointer, vector.as_pointer())
+    zero = ir.Constant(vector, [0.0] * vector.count)
+    function = _masked(builder, "load", vector, vector, [place.type, INT32, mask.type, vector])
+    return builder.call(function, [place, INT32(alignment), mask, zero])
+
+
+def masked_store(builder, value, pointer, mask, alignment):
+    place = builder.bitcast(pointer, value.type.as_pointer())
+    function = _masked(builder, "store", value.type, ir.VoidType(), [value.type, place.type, INT32, mask.type])
+    builder.call(function, [value, place, INT32(alignment), mask])
+
+
+def _masked(builder, name, vector, result, arguments):
+    bits = 64 if vector.element == ir.DoubleType() else 32
+    signature = ir.FunctionType(result, arguments)
+    return cgutils.get_or_insert_function(
+        builder.module, signature, f"llvm.masked.{name}.v{vector.count}f{bits}.p0"
+    )
+
+
 class BlockTransfer:
     """Code of a sum of blocks, or a copy: vectors of UNIT rows, the last of them masked, row vector by row vector."""
 
@@ -249,32 +441,21 @@ class BlockTransfer:
         self.bits = bits  # of target and source
         self.add = add
         self.vectors = [ir.VectorType(entry_type(bits), UNIT) for bits in self.bits]
-        self.mask_type = ir.VectorType(ir.IntType(1), UNIT)
-
-    def intrinsic(self, name, vector, bits, *types):
-        signature = ir.FunctionType(*types)
-        return cgutils.get_or_insert_function(self.b.module, signature, f"llvm.masked.{name}.v{UNIT}f{bits}.p0")
 
     def load(self, which, pointer, mask):
-        vector, bits = self.vectors[which], self.bits[which]
-        place = self.b.bitcast(pointer, vector.as_pointer())
-        if mask is None:
-            value = self.b.load(place)
-            value.align = bits // 8
-            return value
-        zero = ir.Constant(vector, [0.0] * UNIT)
-        function = self.intrinsic("load", vector, bits, vector, [place.type, INT32, self.mask_type, vector])
-        return self.b.call(function, [place, INT32(bits // 8), mask, zero])
+        vector, alignment = self.vectors[which], self.bits[which] // 8
+        if mask is not None:
+            return masked_load(self.b, vector, pointer, mask, alignment)
+        value = self.b.load(self.b.bitcast(pointer, vector.as_pointer()))
+        value.align = alignment
+        return value
 
     def store(self, value, pointer, mask):
-        vector, bits = self.vectors[0], self.bits[0]
-        place = self.b.bitcast(pointer, vector.as_pointer())
-        if mask is None:
-            self.b.store(value, place).align = bits // 8
-            return
-        signature = (ir.VoidType(), [vector, place.type, INT32, self.mask_type])
-        function = self.intrinsic("store", vector, bits, *signature)
-        self.b.call(function, [value, place, INT32(bits // 8), mask])
+        alignment = self.bits[0] // 8
+        if mask is not None:
+            masked_store(self.b, value, pointer, mask, alignment)
+        else:
+            self.b.store(value, self.b.bitcast(pointer, value.type.as_pointer())).align = alignment
 
     def columns(self, row, columns, C, ldc, A, lda, mask):
         """Add the rows of one vector in all columns."""
@@ -296,6 +477,4 @@ class BlockTransfer:
             self.columns(row, columns, C, ldc, A, lda, None)
         rest = b.sub(rows, whole)
         with b.if_then(b.icmp_signed(">", rest, INDEX(0))):
-            lanes = ir.Constant(ir.VectorType(INDEX, UNIT), list(range(UNIT)))
-            mask = b.icmp_signed("<", lanes, spread(b, rest, UNIT))
-            self.columns(whole, columns, C, ldc, A, lda, mask)
+            self.columns(whole, columns, C, ldc, A, lda, first_rows(b, rest))

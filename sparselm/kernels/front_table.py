@@ -6,20 +6,23 @@ import numpy as np
 
 from sparselm._jit import serial_kernel
 from sparselm.kernels.fronts import padded
-from sparselm.kernels.multifrontal import (
-    CHILD,
-    COMMON,
-    ENTRY,
-    HEIGHT,
-    PANEL,
-    PIVOT,
-    RUN,
-    STRIDE,
-    UPDATE,
+
+# Columns of the table of fronts; its last row holds the ends of what starts in the others.
+(
+    WIDTH,  # pivots
+    HEIGHT,  # rows below them
+    STRIDE,  # between columns of the panel
+    PANEL,  # its start in the factor
+    PIVOT,  # scalar position of the first pivot
+    UPDATE,  # start of the update matrix in its arena
+    COMMON,  # 1 where that is the common arena
     UPDATE_STRIDE,
-    VECTOR,
-    WIDTH,
-)
+    CHILD,  # first place in the list of children
+    RUN,  # first run of rows shared with the parent's front
+    ENTRY,  # first block of the matrix in the panel
+    VECTOR,  # start of the front's vector in a solve
+) = range(12)
+FRONT_COLUMNS = 12
 
 
 @serial_kernel

@@ -12,10 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from sparselm._jit import borrower, kernel, serial_kernel
+from sparselm._jit import borrower, kernel
 from sparselm._llvm import UNIT
+from sparselm.kernels.front_table import CHILD, HEIGHT, PANEL, PIVOT, RUN, STRIDE, VECTOR, WIDTH
 from sparselm.kernels.fronts import padded
-from sparselm.kernels.multifrontal import CHILD, HEIGHT, LENGTH, OWN, PANEL, PIVOT, RUN, STRIDE, THEIRS, VECTOR, WIDTH
+from sparselm.kernels.multifrontal import LENGTH, OWN, THEIRS
 from sparselm.kernels.schedule import COUNTER, FIRST, FRONT, KIND, NODE, SIGNAL, TARGET
 from sparselm.kernels.tasks import fetch_add, wait_for
 from sparselm.kernels.tiles import (
@@ -100,23 +101,12 @@ class Solve(NamedTuple):
     fronts: np.ndarray  #: (q · rows,) the fronts' vectors
 
 
-@serial_kernel
-def solve_serially(f, v, b, x, forward, backward):
-    """x ← (L Lᵀ)⁻¹ b on one thread; or one of the two halves.
+@kernel
+def solve(f, v, b, x, forward, backward, tasks, lanes, counters):
+    """x ← (L Lᵀ)⁻¹ b by ``lanes`` threads, or one of the two halves; ``tasks`` without stages.
 
     Without the way back, y = L⁻¹ b is left in the pivots of ``v.fronts``; without the way forward, it is taken from there.
     """
-    count = f.nodes.shape[0] - 1
-    for s in range(count if forward else 0):
-        _gather(f, v, s, b)
-        _forward(f, v, s, b.shape[0])
-    for s in range(count - 1 if backward else -1, -1, -1):
-        _backward(f, v, s, x)
-
-
-@kernel
-def solve(f, v, b, x, forward, backward, tasks, lanes, counters):
-    """The same by ``lanes`` threads; ``tasks`` without stages."""
     counters[:] = 0
     num_tasks = tasks.shape[0]
     roots = f.nodes.shape[0] - 1

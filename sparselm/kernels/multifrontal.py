@@ -18,6 +18,19 @@ from numba import prange
 
 from sparselm._jit import borrower, kernel, serial_kernel
 from sparselm._llvm import UNIT
+from sparselm.kernels.front_table import (
+    CHILD,
+    COMMON,
+    ENTRY,
+    HEIGHT,
+    PANEL,
+    PIVOT,
+    RUN,
+    STRIDE,
+    UPDATE,
+    UPDATE_STRIDE,
+    WIDTH,
+)
 from sparselm.kernels.fronts import BLOCK, factor_block, factor_front, padded, solve_block, subtract_products
 from sparselm.kernels.schedule import (
     ASSEMBLE,
@@ -35,25 +48,9 @@ from sparselm.kernels.schedule import (
     TARGET,
     chunk_of,
 )
+from sparselm.kernels.strips import pack_strips
 from sparselm.kernels.tasks import fetch_add, wait_for
 from sparselm.kernels.tiles import add_block, clear
-
-# Columns of the table of fronts; its last row holds the ends of what starts in the others.
-(
-    WIDTH,  # pivots
-    HEIGHT,  # rows below them
-    STRIDE,  # between columns of the panel
-    PANEL,  # its start in the factor
-    PIVOT,  # scalar position of the first pivot
-    UPDATE,  # start of the update matrix in its arena
-    COMMON,  # 1 where that is the common arena
-    UPDATE_STRIDE,
-    CHILD,  # first place in the list of children
-    RUN,  # first run of rows shared with the parent's front
-    ENTRY,  # first block of the matrix in the panel
-    VECTOR,  # start of the front's vector in a solve
-) = range(12)
-FRONT_COLUMNS = 12
 
 # Columns of the table of runs: a first row of the update matrix, the row of the parent's front it is, and how many.
 OWN, THEIRS, LENGTH = range(3)
@@ -81,6 +78,7 @@ class Numbers(NamedTuple):
     tolerance: np.floating  #: pivots ≤ tolerance · diagonal entry are too small …
     scale: np.floating  #: … and are replaced by scale · diagonal entry
     factor: np.ndarray  #: panels
+    packed: np.ndarray  #: the same by strips, where there are any
     work: np.ndarray  #: the common arena, then one for each thread
     diagonal: np.ndarray  #: (n,) diagonal of the matrix
     inverse: np.ndarray  #: (n,) reciprocal diagonal of the factor
@@ -159,7 +157,7 @@ def _assemble(f, v, s, arena, begin, end):
 
 
 @borrower
-def _do_front(f, v, s, arena):
+def _do_front(f, v, z, s, arena):
     w, m = f.nodes[s, WIDTH], f.nodes[s, WIDTH] + f.nodes[s, HEIGHT]
     _assemble(f, v, s, arena, np.int64(0), m)
     u = f.nodes[s, UPDATE] + (0 if f.nodes[s, COMMON] else arena)
@@ -167,6 +165,7 @@ def _do_front(f, v, s, arena):
         v.factor, f.nodes[s, PANEL], f.nodes[s, STRIDE], w, m, v.work, u, f.nodes[s, UPDATE_STRIDE], v.diagonal, v.tolerance,
         v.scale, v.inverse, v.bad, f.nodes[s, PIVOT],
     )  # fmt: skip
+    pack_strips(z, s, v.factor, f.nodes[s, STRIDE], v.inverse, v.packed)
 
 
 @borrower
@@ -193,7 +192,7 @@ def _do_stage(f, v, kind, s, first, row, column):
 
 
 @kernel
-def factorize(f, v, tasks, lanes, common_size, arena_size, counters):
+def factorize(f, v, z, tasks, lanes, common_size, arena_size, counters):
     """All tasks, by ``lanes`` threads; the last counter numbers the next task."""
     counters[:] = 0
     v.bad[:] = False
@@ -209,12 +208,16 @@ def factorize(f, v, tasks, lanes, common_size, arena_size, counters):
             kind, s = tasks[t, KIND], tasks[t, NODE]
             if kind == SUBTREES:
                 for k in range(s, tasks[t, FIRST]):
-                    _do_front(f, v, k, arena)
+                    _do_front(f, v, z, k, arena)
             elif kind == FRONT:
-                _do_front(f, v, s, arena)
+                _do_front(f, v, z, s, arena)
             else:
                 _do_stage(f, v, kind, s, tasks[t, FIRST], tasks[t, ROW], tasks[t, COLUMN])
             fetch_add(counters, tasks[t, SIGNAL])
+    for t in range(num_tasks):
+        if tasks[t, KIND] == ASSEMBLE and tasks[t, COLUMN] == 0:  # once for each large front
+            s = tasks[t, NODE]
+            pack_strips(z, s, v.factor, f.nodes[s, STRIDE], v.inverse, v.packed)
 
 
 @serial_kernel

@@ -352,7 +352,7 @@ def _find_in_parents(new, row_ptr, rows, child_ptr, child, where, there):
     for s in range(new.above.shape[0]):
         if child_ptr[s] == child_ptr[s + 1]:
             continue
-        _number_front(new, row_ptr, rows, s, where)
+        number_front(new, row_ptr, rows, s, where)
         for t in range(child_ptr[s], child_ptr[s + 1]):
             c = child[t]
             for q in range(row_ptr[c], row_ptr[c + 1]):
@@ -360,7 +360,7 @@ def _find_in_parents(new, row_ptr, rows, child_ptr, child, where, there):
 
 
 @borrower
-def _number_front(new, row_ptr, rows, s, where):
+def number_front(new, row_ptr, rows, s, where):
     """``where`` becomes the scalar row of each position of a front."""
     begin = new.offsets[new.head[s]]
     for k in range(new.head[s], new.head[s + 1]):
@@ -388,7 +388,7 @@ def place_entries(edges, new, row_ptr, rows, entry_ptr, entries, edge_source, ed
     where = np.empty(new.order.shape[0], np.int32)
     source = np.int64(0)
     for s in range(new.above.shape[0]):
-        _number_front(new, row_ptr, rows, s, where)
+        number_front(new, row_ptr, rows, s, where)
         stride = padded(new.width[s] + new.height[s])
         entry_ptr[s] = start[new.head[s]]
         for e in range(start[new.head[s]], start[new.head[s + 1]]):

@@ -25,7 +25,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from sparselm._llvm import INDEX, UNIT, BlockTransfer, Tile, address, switch
+from sparselm._llvm import INDEX, UNIT, BlockTransfer, Strip, Tile, address, switch
 
 # Of the 32 registers of 64 bytes that AVX-512 has, 16 hold a tall tile; 16 registers of 32 bytes take half of both.
 _WIDE = binding.get_host_cpu_features().get("avx512f", False)
@@ -255,3 +255,72 @@ def copy_run(typing_context, rows, C, c, A, a):
         return context.get_dummy_value()
 
     return types.void(types.int64, C, types.int64, A, types.int64), generate
+
+
+def _strip(columns, values, v, x, p, runs, begin, end, make, width=1):
+    """Signature and code of what is done with one strip: ``make(strip, …)`` with pointers; x has ``width`` columns."""
+    if not _array_types(values, x):
+        return None
+
+    def generate(context, builder, signature, args):
+        columns, values, v, x, p, runs, begin, end = args
+        values = address(context, builder, signature.args[1], values, v)
+        own = address(context, builder, signature.args[3], x, builder.mul(p, INDEX(width)))
+        x = address(context, builder, signature.args[3], x, INDEX(0))
+        runs = address(context, builder, signature.args[5], runs, INDEX(0))
+        bits = signature.args[1].dtype.bitwidth
+
+        switch(builder, columns, UNIT, lambda n: make(Strip(builder, n, bits), values, x, own, runs, begin, end))
+        return context.get_dummy_value()
+
+    index = types.int64
+    return types.void(index, values, index, x, index, runs, index, index), generate
+
+
+@intrinsic
+def forward_strip(typing_context, columns, values, v, x, p, runs, begin, end):
+    """Solve with the triangle of a strip, whose values start at ``v``, and subtract what is below it from x."""
+    return _strip(columns, values, v, x, p, runs, begin, end, Strip.forward)
+
+
+@intrinsic
+def backward_strip(typing_context, columns, values, v, x, p, runs, begin, end):
+    """Subtract what is below the triangle of a strip, transposed, from its positions of x, and solve with the transpose."""
+    return _strip(columns, values, v, x, p, runs, begin, end, Strip.backward)
+
+
+@intrinsic
+def wide_forward_strip(typing_context, columns, values, v, x, p, runs, begin, end):
+    """:func:`forward_strip` for UNIT right-hand sides, x ``(n, UNIT)``."""
+    return _strip(columns, values, v, x, p, runs, begin, end, Strip.wide_forward, UNIT)
+
+
+@intrinsic
+def wide_backward_strip(typing_context, columns, values, v, x, p, runs, begin, end):
+    """:func:`backward_strip` for UNIT right-hand sides, x ``(n, UNIT)``."""
+    return _strip(columns, values, v, x, p, runs, begin, end, Strip.wide_backward, UNIT)
+
+
+@intrinsic
+def pack_strip(typing_context, columns, L, l, ld, inverse, p, values, v, runs, begin, end, panel_rows):
+    """The values of a strip, from ``v`` on, out of a panel in which it starts at ``l``; 1/L_jj is ``inverse[p + j]``."""
+    if not _array_types(L, inverse, values):
+        return None
+
+    def generate(context, builder, signature, args):
+        columns, L, l, ld, inverse, p, values, v, runs, begin, end, panel_rows = args
+        L = address(context, builder, signature.args[1], L, l)
+        inverse = address(context, builder, signature.args[4], inverse, p)
+        values = address(context, builder, signature.args[6], values, v)
+        runs = address(context, builder, signature.args[8], runs, INDEX(0))
+        panel_rows = address(context, builder, signature.args[11], panel_rows, INDEX(0))
+        bits = signature.args[1].dtype.bitwidth
+
+        def make(n):
+            Strip(builder, n, bits).pack(values, L, ld, inverse, runs, begin, end, panel_rows)
+
+        switch(builder, columns, UNIT, make)
+        return context.get_dummy_value()
+
+    index = types.int64
+    return types.void(index, L, index, index, inverse, index, values, index, runs, index, index, panel_rows), generate

@@ -36,7 +36,6 @@ class SparseSystem(AbstractSystem):
             symbolic = build_symbolic(graph, find_ordering(graph.indptr, graph.indices, graph.sizes))
             self._numeric = Numeric(symbolic)
             self._target = pattern.place(symbolic)
-            self._rhs, self._x = np.empty((2, 1, J.shape[1]))
         self._J, self._r = J, r
         self._gradient: Array = J.T @ r
         self._normal.assemble(J.data)
@@ -59,10 +58,7 @@ class SparseSystem(AbstractSystem):
 
     def solve(self, rhs: Array, out: Array) -> SolveFacts:
         """Solve with the factors."""
-        self._rhs[0] = rhs
-        self._numeric.hold(self._rhs[0])
-        self._numeric.solve(self._rhs, self._x)
-        out[:] = self._x[0]
+        self._numeric.solve(self._numeric.hold(rhs[np.newaxis]), out[np.newaxis])
         return SolveFacts(factor_nonzeros=self._numeric.symbolic.nonzeros)
 
 

@@ -6,25 +6,17 @@ from block_graphs import SHAPES, check_postorder, dense_factor, edges, grid, nei
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sparselm.kernels.front_table import CHILD, ENTRY, HEIGHT, PANEL, PIVOT, RUN, STRIDE, VECTOR, WIDTH
 from sparselm.kernels.multifrontal import (
-    CHILD,
     COLUMN_POSITION,
     COLUMNS,
-    ENTRY,
-    HEIGHT,
     LENGTH,
     OWN,
-    PANEL,
-    PIVOT,
     PLACE,
     ROW_POSITION,
     ROWS,
-    RUN,
     SOURCE,
-    STRIDE,
     THEIRS,
-    VECTOR,
-    WIDTH,
 )
 from sparselm.kernels.supernodes import front_cost, merge_supernodes
 from sparselm.linear_solvers.block_cholesky.symbolic import _arrange, build_symbolic

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, get_args
 
 import numpy as np
@@ -149,7 +149,7 @@ class Factor:
         self._tolerant = pivot_tolerance is not None
         self._valid = False
         self._lock = threading.RLock()  # of the workspace
-        with use_threads(num_threads):
+        with self._use():
             self._numeric = Numeric(analysis._symbolic, precision, pivot_tolerance)
         self.refactorize(A, damping=damping)
 
@@ -188,7 +188,7 @@ class Factor:
 
     def _factorize(self, d: Array | None) -> None:
         numeric = self._numeric
-        with self._lock, use_threads(self._num_threads):
+        with self._use():
             self._valid = False
             positive = numeric.factorize(d)
             if not positive and not numeric.is_finite():  # what is not finite makes a pivot NaN, unless it is held
@@ -226,11 +226,13 @@ class Factor:
     @property
     def perturbed_blocks(self) -> IndexArray:
         with self._use():
+            self._check_valid()
             return self._numeric.bad_blocks()
 
     @property
     def num_perturbed(self) -> int:
         with self._use():
+            self._check_valid()
             return int(self._numeric.bad.sum())
 
     def solve(self, b: npt.ArrayLike, *, refine: int | None = None) -> Array:
@@ -247,9 +249,10 @@ class Factor:
         if steps is None:
             steps = 0 if self._numeric.dtype == np.float64 else SINGLE_STEPS
         rows, one = self._rows(b)
-        x = np.empty_like(rows)
+        x = np.empty(rows.shape)
         with self._use():
-            self._numeric.hold(rows.T)
+            self._check_valid()
+            rows = self._numeric.hold(rows)
             self._numeric.solve(rows, x)
             if steps:
                 for side, solution in zip(rows, x, strict=True):
@@ -268,37 +271,43 @@ class Factor:
         rows, one = self._rows(b)
         x = np.empty_like(rows)
         with self._use():
+            self._check_valid()
             if forward:
-                self._numeric.hold(rows.T)
+                rows = self._numeric.hold(rows)
             self._numeric.solve(rows, x, forward=forward, backward=not forward)
             if not forward:
-                self._numeric.hold(x.T)
+                x = self._numeric.hold(x)
         return x[0] if one else np.ascontiguousarray(x.T)
 
     def logdet(self) -> float:
         """log det (A + D), of the matrix that was factorised: with replaced pivots of another one."""
         with self._use():
+            self._check_valid()
             return self._numeric.logdet()
 
+    def _use(self) -> AbstractContextManager[Any]:
+        """The work space for this thread alone."""
+        return self._lock if self._num_threads is None else self._limited()
+
     @contextmanager
-    def _use(self) -> Iterator[None]:
-        """The work space for this thread alone, while the factor is valid."""
+    def _limited(self) -> Iterator[None]:
         with self._lock, use_threads(self._num_threads):
-            if not self._valid:
-                raise SolverError("the last factorisation failed: refactorize another matrix, or redamp this one, first")
             yield
 
+    def _check_valid(self) -> None:
+        if not self._valid:
+            raise SolverError("the last factorisation failed: refactorize another matrix, or redamp this one, first")
+
     def _rows(self, b: npt.ArrayLike) -> tuple[Array, bool]:
-        """The right-hand sides as rows of an array of our own, and whether it was a single vector."""
+        """The right-hand sides as rows of an array, not to be written to, and whether it was a single vector."""
         given = np.asarray(b)
         n = self.analysis._symbolic.size
         if given.ndim not in (1, 2) or given.shape[0] != n or np.iscomplexobj(given):
             raise SolverError(
                 f"the right-hand side has shape {given.shape} and type {given.dtype}, expected ({n},) or ({n}, k), real"
             )
-        if given.ndim == 1:
-            return np.array(given, dtype=np.float64).reshape(1, n), True
-        return np.array(given.T, dtype=np.float64, order="C"), False
+        one = given.ndim == 1
+        return np.ascontiguousarray(given.reshape(1, n) if one else given.T, dtype=np.float64), one
 
 
 def analyze(

@@ -10,20 +10,23 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from sparselm.kernels.frontal_solve import Solve, solve, solve_serially
+from sparselm._llvm import UNIT
+from sparselm.kernels.frontal_solve import Solve, solve
 from sparselm.kernels.multifrontal import Numbers, factorize, multiply
+from sparselm.kernels.strips import VALUES, solve_strips, solve_strips_wide
 from sparselm.linear_solvers.block_cholesky.symbolic import Symbolic
 
 Array = npt.NDArray[np.float64]
 Precision = Literal["float64", "float32"]
 
-# Right-hand sides that are done together: a front's panel then is in the cache for all of them.
-SIDES = 8
+# Right-hand sides that are done together, and from how many on that is faster than one after the other.
+SIDES, FEW_SIDES = UNIT, 3
 
 # Predicted nanoseconds below which a second thread costs more than it saves.
 SERIAL = 200_000.0
 
-# Entries of the factor, times right-hand sides, below which a solve stays on one thread: memory is what it waits for.
+# Entries of the factor, times right-hand sides, below which a solve by fronts stays on one thread: memory is what it waits
+# for.
 SERIAL_SOLVE = 4_000_000
 
 # Arenas of threads start this many entries apart, a page, so that no two threads write to one cache line.
@@ -76,6 +79,7 @@ class Numeric:
             tolerance=self.dtype.type(0.0 if pivot_tolerance is None else pivot_tolerance),
             scale=self.dtype.type(np.nan if pivot_tolerance is None else 1.0),
             factor=_aligned(symbolic.factor_size + _MARGIN, self.dtype),
+            packed=_aligned(int(symbolic.strips.table[-1, VALUES]) + _MARGIN, self.dtype),
             work=_aligned(work, self.dtype),
             diagonal=np.ones(n + _MARGIN, dtype=self.dtype),
             inverse=np.ones(n + _MARGIN, dtype=self.dtype),
@@ -87,8 +91,11 @@ class Numeric:
             inverse=self._numbers.inverse,
             column=symbolic.column,
             rows=symbolic.num_rows,
-            fronts=_aligned(symbolic.num_rows + _MARGIN, self.dtype),
+            fronts=_aligned(0, self.dtype),
         )
+        self._numbers.packed[-_MARGIN:] = 0.0  # read, but not used
+        self._vector = _aligned(n + _MARGIN, self.dtype)
+        self._wide = _aligned(0, self.dtype).reshape(0, UNIT)
         self._held = np.zeros(n, dtype=bool)
 
     @property
@@ -110,8 +117,8 @@ class Numeric:
         self._numbers = numbers
         with _threads(self.max_threads) as lanes:
             factorize(
-                self.symbolic.fronts, self._numbers, self.symbolic.tasks, lanes, self._common_size, self._arena_size,
-                self._counters,
+                self.symbolic.fronts, self._numbers, self.symbolic.strips, self.symbolic.tasks, lanes, self._common_size,
+                self._arena_size, self._counters,
             )  # fmt: skip
         return not self.bad.any()
 
@@ -136,7 +143,7 @@ class Numeric:
 
     def solve(self, b: Array, x: Array, *, forward: bool = True, backward: bool = True) -> None:
         """x ← (A + D)⁻¹ b, both ``(q, n)`` by column; or only one of the two triangular solves, by position."""
-        if self.dtype == np.float32 and forward and backward:
+        if self.dtype.itemsize == 4 and forward and backward:
             # As large as single precision likes it: a power of two changes no digit.
             largest = np.abs(b).max(axis=1, initial=0.0, keepdims=True)
             scale = np.ldexp(1.0, np.frexp(np.where(np.isfinite(largest), largest, 1.0))[1])
@@ -146,10 +153,23 @@ class Numeric:
             self._solve_all(b, x, forward, backward)
 
     def _solve_all(self, b: Array, x: Array, forward: bool, backward: bool) -> None:
+        symbolic, numbers = self.symbolic, self._numbers
+        by_strips = len(symbolic.strips.table) > 1
+        packed = symbolic.strips, numbers.packed, numbers.inverse, symbolic.column
+        if by_strips and len(b) < FEW_SIDES:
+            for k in range(len(b)):
+                solve_strips(*packed, b[k], x[k], self._vector, forward, backward)
+            return
+        if by_strips and len(self._wide) == 0:
+            self._wide = _aligned(symbolic.size * UNIT, self.dtype).reshape(-1, UNIT)
         for begin in range(0, len(b), SIDES):
-            self._solve(b[begin : begin + SIDES], x[begin : begin + SIDES], forward, backward)
+            sides, solutions = b[begin : begin + SIDES], x[begin : begin + SIDES]
+            if by_strips:
+                solve_strips_wide(*packed, sides, solutions, self._wide, forward, backward)
+            else:
+                self._solve_by_fronts(sides, solutions, forward, backward)
 
-    def _solve(self, b: Array, x: Array, forward: bool, backward: bool) -> None:
+    def _solve_by_fronts(self, b: Array, x: Array, forward: bool, backward: bool) -> None:
         sides, symbolic = len(b), self.symbolic
         arguments = self._solve_numbers
         if len(arguments.fronts) < sides * symbolic.num_rows + _MARGIN:
@@ -158,20 +178,19 @@ class Numeric:
         pivots = arguments.fronts[: sides * symbolic.num_rows].reshape(sides, symbolic.num_rows)
         if not forward:
             pivots[:, symbolic.pivot_row] = b
-        if self.max_threads == 1 or sides * symbolic.factor_size <= SERIAL_SOLVE:
-            solve_serially(symbolic.fronts, arguments, b, x, forward, backward)
-        else:
-            with _threads(self.max_threads) as lanes:
-                solve(
-                    symbolic.fronts, arguments, b, x, forward, backward, symbolic.solve_tasks, lanes, self._counters
-                )
+        most = self.max_threads if sides * symbolic.factor_size > SERIAL_SOLVE else 1
+        with _threads(most) as lanes:
+            solve(symbolic.fronts, arguments, b, x, forward, backward, symbolic.solve_tasks, lanes, self._counters)
         if not backward:
             x[:] = pivots[:, symbolic.pivot_row]
 
-    def hold(self, b: Array) -> None:
-        """Make a right-hand side 0 where components are held."""
-        if len(self._numbers.held):
-            b[self.symbolic.column[self._held]] = 0.0
+    def hold(self, b: Array) -> Array:
+        """Right-hand sides ``(q, n)``, as a copy with 0 where components are held; themselves where none is."""
+        if not len(self._numbers.held):
+            return b
+        b = b.copy()
+        b[:, self.symbolic.column[self._held]] = 0.0
+        return b
 
     def multiply(self, x: Array, y: Array) -> None:
         """y ← (A + D) x by column, in float64, held components' rows and columns being the identity's."""

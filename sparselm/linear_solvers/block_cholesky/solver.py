@@ -96,14 +96,11 @@ class BlockCholesky(AbstractLinearSolver):
     ) -> SolveFacts:
         """Solve with the factor; a float32 one is refined."""
         numeric, nonzeros = factor.numeric, factor.symbolic.nonzeros
-        factor.rhs[0] = rhs
-        numeric.hold(factor.rhs[0])
-        numeric.solve(factor.rhs, factor.solution)
+        sides = numeric.hold(rhs[np.newaxis])
+        numeric.solve(sides, out[np.newaxis])
         if self.precision == "float64":
-            out[:] = factor.solution[0]
             return SolveFacts(factor_nonzeros=nonzeros)
-        steps, norm = refine(numeric, factor.rhs[0], factor.solution[0], SINGLE_STEPS)
-        out[:] = factor.solution[0]
+        steps, norm = refine(numeric, sides[0], out, SINGLE_STEPS)
         return SolveFacts(factor_nonzeros=nonzeros, inner_iterations=steps, residual_norm=norm)
 
     def logdet(self, factor: BlockCholeskyPlan) -> float:
@@ -126,4 +123,3 @@ class BlockCholeskyPlan:
         self.symbolic = symbolic
         self.numeric = numeric
         self.sums = sums
-        self.rhs, self.solution = np.zeros((2, 1, symbolic.size))

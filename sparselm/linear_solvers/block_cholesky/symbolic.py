@@ -10,9 +10,10 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from sparselm.kernels.front_table import place_columns, tabulate_fronts
-from sparselm.kernels.multifrontal import FRONT_COLUMNS, PANEL, VECTOR, Fronts
+from sparselm.kernels.front_table import FRONT_COLUMNS, PANEL, VECTOR, place_columns, tabulate_fronts
+from sparselm.kernels.multifrontal import Fronts
 from sparselm.kernels.schedule import TASK_COLUMNS, find_subtrees, list_tasks, place_updates
+from sparselm.kernels.strips import VALUES
 from sparselm.kernels.supernodes import (
     Arrangement,
     Edges,
@@ -24,8 +25,10 @@ from sparselm.kernels.supernodes import (
     relate_rows,
     sort_edges,
 )
+from sparselm.linear_solvers.block_cholesky.strips import find_strips
 
 if TYPE_CHECKING:
+    from sparselm.kernels.strips import Strips
     from sparselm.linear_solvers.block_graph import BlockGraph
     from sparselm.linear_solvers.ordering import Ordering
 
@@ -47,8 +50,8 @@ class Places(NamedTuple):
 class Symbolic:
     """Elimination order, supernodes and what threads do, for one graph of blocks.
 
-    What only a numeric factorisation reads (``fronts``, ``edge_source``, ``edge_turned``, ``column``, ``pivot_row``) is made
-    when it is first asked for, which takes a fifth of the time of all.
+    What only numeric factorisations and solves read (``fronts``, ``strips``, ``edge_source``, ``edge_turned``, ``column``,
+    ``pivot_row``) is made when it is first asked for.
 
     Attributes
     ----------
@@ -163,6 +166,11 @@ class Symbolic:
     def num_supernodes(self) -> int:
         return len(self.head) - 1
 
+    @functools.cached_property
+    def strips(self) -> Strips:
+        """What solves read, where the factor is small."""
+        return find_strips(self)
+
     @property
     def store_size(self) -> int:
         """Entries of the matrix's store."""
@@ -181,10 +189,9 @@ class Symbolic:
     @property
     def memory(self) -> int:
         """Bytes of a numeric factorisation in float64 on one thread: store, factor, arenas and vectors."""
-        numbers = (
-            self.store_size + self.factor_size + self.arena_size + self.common_size + self.num_rows + 5 * self.size
-        )
-        return 8 * numbers
+        packed = int(self.strips.table[-1, VALUES])
+        solves = packed + self.size if packed else self.num_rows
+        return 8 * (self.store_size + self.factor_size + self.arena_size + self.common_size + solves + 5 * self.size)
 
     def block_at(self, position: npt.NDArray[np.int64]) -> IndexArray:
         """The blocks at scalar positions."""
