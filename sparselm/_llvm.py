@@ -112,8 +112,8 @@ class Tile:
             distance *= 2
         return vectors[0]
 
-    def subtract_dots(self, x, L, ld, rows):
-        """x less, for each column of the tile, the product of what L and x have UNIT and more rows further down."""
+    def subtract_dots(self, x, L, ld, y, rows):
+        """x less, for each column of the tile, the product of what L and y have in ``rows`` rows."""
         b = self.builder
         before = b.block
         head, body, after = (b.append_basic_block(name) for name in ("dot.head", "dot.body", "dot.after"))
@@ -126,12 +126,11 @@ class Tile:
             phi.add_incoming(self.zero, before)
         b.cbranch(b.icmp_signed("<", row, rows), body, after)
         b.position_at_end(body)
-        further = b.add(row, INDEX(UNIT))
-        factor = self.load_column(x, further)
+        factor = self.load_column(y, row)
         for j, phi in enumerate(sums):
-            column = self.load_column(L, b.add(self.offset(ld, j), further))
+            column = self.load_column(L, b.add(self.offset(ld, j), row))
             phi.add_incoming(self.multiply_add(column, factor, phi), body)
-        row.add_incoming(further, body)
+        row.add_incoming(b.add(row, INDEX(UNIT)), body)
         b.branch(head)
         b.position_at_end(after)
         return b.fsub(self.load_column(x, INDEX(0)), self.sums(sums + [self.zero] * (UNIT - self.columns)))

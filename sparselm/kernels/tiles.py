@@ -197,13 +197,37 @@ def backward_tile(typing_context, columns, L, t, ld, rows, inverse, i, X, x):
 
         def make(n):
             tile = Tile(builder, UNIT, n, bits)
-            tile.store_column(tile.solve_transposed(tile.subtract_dots(x, t, ld, rows), t, ld, inverse), x, INDEX(0))
+            below = tile.subtract_dots(x, tile.at(t, INDEX(UNIT)), ld, tile.at(x, INDEX(UNIT)), rows)
+            tile.store_column(tile.solve_transposed(below, t, ld, inverse), x, INDEX(0))
 
         switch(builder, columns, UNIT, make)
         return context.get_dummy_value()
 
     index = types.int64
     return types.void(index, L, index, index, index, inverse, index, X, index), generate
+
+
+@intrinsic
+def multiply_transposed_tile(typing_context, columns, X, x, L, b, ld, y, rows):
+    """x ← x − Bᵀ y, B the ``rows`` rows of L at ``b``, a multiple of UNIT, and x and y both in X, y further down."""
+    if not _array_types(L, X):
+        return None
+
+    def generate(context, builder, signature, args):
+        columns, X, x, L, b, ld, y, rows = args
+        x, y = (address(context, builder, signature.args[1], X, index) for index in (x, y))
+        L = address(context, builder, signature.args[3], L, b)
+        bits = signature.args[3].dtype.bitwidth
+
+        def make(n):
+            tile = Tile(builder, UNIT, n, bits)
+            tile.store_column(tile.subtract_dots(x, L, ld, y, rows), x, INDEX(0))
+
+        switch(builder, columns, UNIT, make)
+        return context.get_dummy_value()
+
+    index = types.int64
+    return types.void(index, X, index, L, index, index, index, index), generate
 
 
 @intrinsic

@@ -53,6 +53,11 @@ def backward_tile(columns, L, t, ld, rows, inverse, i, X, x):
 
 
 @serial_kernel
+def multiply_transposed_tile(columns, X, x, L, b, ld, y, rows):
+    tiles.multiply_transposed_tile(columns, X, x, L, b, ld, y, rows)
+
+
+@serial_kernel
 def clear(C, begin, count):
     tiles.clear(C, begin, count)
 
@@ -271,6 +276,20 @@ def test_backward_tile(columns, dtype):
         below = window(L, 2, UNIT + rows, columns, ld)[columns:].astype(float)
         reduced = before[5 : 5 + columns] - below.T @ before[5 + columns : 5 + UNIT + rows]
         close(X[5 : 5 + columns], np.linalg.solve(T[:columns].T, reduced), dtype, scale=8.0)
+        untouched(before, X, 5, columns, 1, 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("columns", range(1, UNIT + 1))
+def test_multiply_transposed_tile(columns, dtype):
+    rng = np.random.default_rng(columns)
+    for rows in range(0, 80, UNIT):
+        ld = rows + 3
+        L, X = draw(rng, ld * columns + 30, dtype), draw(rng, rows + 40, dtype)
+        before = X.copy()
+        multiply_transposed_tile(columns, X, 5, L, 2, ld, 20, rows)
+        expected = before[5 : 5 + columns] - window(L, 2, rows, columns, ld).T.astype(float) @ before[20 : 20 + rows]
+        close(X[5 : 5 + columns], expected, dtype, scale=8.0)
         untouched(before, X, 5, columns, 1, 0)
 
 

@@ -25,9 +25,9 @@ SIDES, FEW_SIDES = UNIT, 3
 # Predicted nanoseconds below which a second thread costs more than it saves.
 SERIAL = 200_000.0
 
-# Entries of the factor, times right-hand sides, below which a solve by fronts stays on one thread: memory is what it waits
-# for.
-SERIAL_SOLVE = 4_000_000
+# Entries of the factor that other threads may read, times right-hand sides, below which a solve by fronts stays on one: to
+# wake a thread takes as long as to read some 200,000 of them.
+SERIAL_SOLVE = 500_000
 
 # Arenas of threads start this many entries apart, a page, so that no two threads write to one cache line.
 _PAGE = 512
@@ -85,7 +85,8 @@ class Numeric:
             inverse=np.ones(n + _MARGIN, dtype=self.dtype),
             bad=np.zeros(n, dtype=bool),
         )
-        self._counters = np.zeros(max(symbolic.num_counters + 1, 2 * symbolic.num_supernodes + 3), dtype=np.int64)
+        self._counters = np.zeros(symbolic.num_counters + 1, dtype=np.int64)
+        self._solve_counters = np.zeros(0, dtype=np.int64)
         self._solve_numbers = Solve(
             factor=self._numbers.factor,
             inverse=self._numbers.inverse,
@@ -175,12 +176,15 @@ class Numeric:
         if len(arguments.fronts) < sides * symbolic.num_rows + _MARGIN:
             vectors = _aligned(sides * symbolic.num_rows + _MARGIN, self.dtype)
             arguments = self._solve_numbers = arguments._replace(fronts=vectors)
+        schedule = symbolic.solve_schedule
+        if not len(self._solve_counters):
+            self._solve_counters = np.zeros(schedule.num_counters + 1, dtype=np.int64)
         pivots = arguments.fronts[: sides * symbolic.num_rows].reshape(sides, symbolic.num_rows)
         if not forward:
             pivots[:, symbolic.pivot_row] = b
-        most = self.max_threads if sides * symbolic.factor_size > SERIAL_SOLVE else 1
+        most = self.max_threads if sides * schedule.parallel_entries > SERIAL_SOLVE else 1
         with _threads(most) as lanes:
-            solve(symbolic.fronts, arguments, b, x, forward, backward, symbolic.solve_tasks, lanes, self._counters)
+            solve(symbolic.fronts, arguments, b, x, forward, backward, schedule.tasks, lanes, self._solve_counters)
         if not backward:
             x[:] = pivots[:, symbolic.pivot_row]
 

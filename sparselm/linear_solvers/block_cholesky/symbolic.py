@@ -13,6 +13,7 @@ import numpy.typing as npt
 from sparselm.kernels.front_table import FRONT_COLUMNS, PANEL, VECTOR, place_columns, tabulate_fronts
 from sparselm.kernels.multifrontal import Fronts
 from sparselm.kernels.schedule import TASK_COLUMNS, find_subtrees, list_tasks, place_updates
+from sparselm.kernels.solve_schedule import SOLVE_TASK_COLUMNS, list_solve_tasks, parallel_entries
 from sparselm.kernels.strips import VALUES
 from sparselm.kernels.supernodes import (
     Arrangement,
@@ -46,12 +47,20 @@ class Places(NamedTuple):
     store_size: int
 
 
+class SolveSchedule(NamedTuple):
+    """What threads do in a solve by fronts; see ``kernels/solve_schedule.py``."""
+
+    tasks: LongArray  #: (t, 10)
+    num_counters: int
+    parallel_entries: int  #: that more threads than one can read at a time
+
+
 @dataclass(frozen=True)
 class Symbolic:
     """Elimination order, supernodes and what threads do, for one graph of blocks.
 
-    What only numeric factorisations and solves read (``fronts``, ``strips``, ``edge_source``, ``edge_turned``, ``column``,
-    ``pivot_row``) is made when it is first asked for.
+    What only numeric factorisations and solves read (``fronts``, ``strips``, ``solve_schedule``, ``edge_source``,
+    ``edge_turned``, ``column``, ``pivot_row``) is made when it is first asked for.
 
     Attributes
     ----------
@@ -72,8 +81,8 @@ class Symbolic:
         Start of each update matrix in its arena.
     work : float
         Predicted nanoseconds of a factorisation on one thread.
-    tasks, solve_tasks : (t, 8) int64
-        What threads do in a factorisation, and in a solve, where large fronts are not cut.
+    tasks : (t, 8) int64
+        What threads do in a factorisation.
     num_counters : int
     arena_size, common_size : int
         Entries of a thread's arena and of the common one.
@@ -91,7 +100,6 @@ class Symbolic:
     update: LongArray
     work: float
     tasks: LongArray
-    solve_tasks: LongArray
     num_counters: int
     arena_size: int
     common_size: int
@@ -171,6 +179,17 @@ class Symbolic:
         """What solves read, where the factor is small."""
         return find_strips(self)
 
+    @functools.cached_property
+    def solve_schedule(self) -> SolveSchedule:
+        """What threads do in a solve by fronts."""
+        new = self.arrangement
+        plain, _ = _tasks(new.above, new.width, new.height, self.local, False)
+        empty = np.empty((0, SOLVE_TASK_COLUMNS), dtype=np.int64)
+        num_tasks, num_counters = list_solve_tasks(plain, new.width, new.height, empty)
+        tasks = np.empty((num_tasks, SOLVE_TASK_COLUMNS), dtype=np.int64)
+        list_solve_tasks(plain, new.width, new.height, tasks)
+        return SolveSchedule(tasks, num_counters, int(parallel_entries(plain, new.width, new.height)))
+
     @property
     def store_size(self) -> int:
         """Entries of the matrix's store."""
@@ -237,12 +256,10 @@ def build_symbolic(graph: BlockGraph, ordering: Ordering, threads: int | None = 
     arena_sizes = np.empty(2, dtype=np.int64)
     place_updates(above, height, local, child_ptr, children, update, arena_sizes)
     tasks, num_counters = _tasks(above, width, height, local, True)
-    any_cut = num_counters > count + 2
-    solve_tasks = _tasks(above, width, height, local, False)[0] if any_cut else tasks
     return Symbolic(
         graph=graph, ordering=ordering, arrangement=new, edges=edges, row_ptr=row_ptr, rows=rows,
         child_ptr=child_ptr, children=children, local=local, update=update, work=float(work),
-        tasks=tasks, solve_tasks=solve_tasks, num_counters=num_counters,
+        tasks=tasks, num_counters=num_counters,
         arena_size=int(arena_sizes[0]), common_size=int(arena_sizes[1]),
     )  # fmt: skip
 
@@ -267,7 +284,7 @@ def _tasks(
     above: IndexArray, width: LongArray, height: LongArray, local: npt.NDArray[np.bool_], cut: bool
 ) -> tuple[LongArray, int]:
     """The table of tasks, and how many counters they need."""
-    tasks = np.empty((len(above), TASK_COLUMNS), dtype=np.int64)  # enough where no front is cut
+    tasks = np.empty((len(above), TASK_COLUMNS), dtype=np.int64)  # enough where few fronts are cut
     num_tasks, num_counters = list_tasks(above, width, height, local, cut, tasks)
     if num_tasks > len(tasks):
         tasks = np.empty((num_tasks, TASK_COLUMNS), dtype=np.int64)
