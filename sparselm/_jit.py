@@ -21,7 +21,6 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -109,7 +108,9 @@ class Kernel:
         return dispatcher
 
     def __call__(self, *args: Any) -> Any:
-        with _launch_guard(self._parallel):
+        if not self._parallel or _layer_is_threadsafe():
+            return self.dispatcher(*args)
+        with _launch_lock:
             return self.dispatcher(*args)
 
 
@@ -196,14 +197,8 @@ def load_openmp() -> None:
 
 # -- concurrent launches ------------------------------------------------------------------------------------------------
 
+# numba's workqueue layer kills the process on concurrent launches; the layer is known after the first one.
 _launch_lock = threading.RLock()
-
-
-def _launch_guard(parallel: bool) -> AbstractContextManager[Any]:
-    """numba's workqueue layer kills the process on concurrent launches; the layer is known after the first one."""
-    if not parallel or _layer_is_threadsafe():
-        return nullcontext()
-    return _launch_lock
 
 
 def _layer_is_threadsafe() -> bool:

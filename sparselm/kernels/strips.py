@@ -170,6 +170,17 @@ def pack_strips(z, s, factor, ld, inverse, packed):
         )  # fmt: skip
 
 
+@borrower
+def _scale(y, inverse, n, twice):
+    """y ← D⁻¹ y, or D⁻² y with the bits of both one after the other."""
+    if twice:
+        for i in range(n):
+            y[i] = (y[i] * inverse[i]) * inverse[i]
+    else:
+        for i in range(n):
+            y[i] *= inverse[i]
+
+
 @serial_kernel
 def solve_strips(z, packed, inverse, column, b, x, y, forward, backward):
     """x ← (L Lᵀ)⁻¹ b for one right-hand side, both ``(n,)`` by column of the matrix; or one of the two halves.
@@ -187,15 +198,12 @@ def solve_strips(z, packed, inverse, column, b, x, y, forward, backward):
                 z.table[t, COLUMNS], packed, z.table[t, VALUES], y, z.table[t, POSITION], z.runs, z.table[t, RUN],
                 z.table[t + 1, RUN],
             )  # fmt: skip
-        for i in range(n):
-            y[i] *= inverse[i]
     else:
         y[:n] = b
+    _scale(y, inverse, n, forward and backward)
     if not backward:
         x[:] = y[:n]
         return
-    for i in range(n):
-        y[i] *= inverse[i]
     for t in range(count - 1, -1, -1):
         backward_strip(
             z.table[t, COLUMNS], packed, z.table[t, VALUES], y, z.table[t, POSITION], z.runs, z.table[t, RUN],
