@@ -54,9 +54,10 @@ def borrower(function: Function) -> Function:
     """Compile a helper that kernels call with arrays, and that makes none: it counts no references.
 
     numba counts the references to arrays around each use of a field of a tuple, atomically, which took a tenth of a
-    factorisation of 0.6 ms. Arithmetic is strict: what is written as one operation is one.
+    factorisation of 0.6 ms. Arithmetic is strict: what is written as one operation is one. That has to be said, or numba
+    takes the caller's.
     """
-    jitted: Function = numba.njit(function, error_model="numpy", _nrt=False)
+    jitted: Function = numba.njit(function, fastmath=False, error_model="numpy", _nrt=False)
     return jitted
 
 
@@ -65,7 +66,7 @@ def inlined(function: Function) -> Function:
 
     Otherwise each call hands over seven numbers an array.
     """
-    jitted: Function = numba.njit(function, error_model="numpy", _nrt=False, forceinline=True)
+    jitted: Function = numba.njit(function, fastmath=False, error_model="numpy", _nrt=False, forceinline=True)
     return jitted
 
 
