@@ -258,9 +258,11 @@ class Strip(Tile):
         self.below = columns * (columns - 1) // 2  # values of the triangle
 
     def triangle(self, values, i, j):
+        """Entry i, j of the triangle below the diagonal, of which columns get shorter by one each."""
         return self.builder.load(self.at(values, INDEX(self.triangle_column(j) + i - j - 1)))
 
     def triangle_column(self, j):
+        """Where column j of the triangle begins among the values."""
         return j * (self.columns - 1) - j * (j - 1) // 2
 
     def over(self, begin, end, step, carried, make):
@@ -341,6 +343,7 @@ class Strip(Tile):
         self.over_runs(runs, begin, end, [], subtract)
 
     def solve_triangle(self, y, values):
+        """The triangle, its diagonal being 1, solved for vectors of one right-hand side a lane."""
         for i in range(1, self.columns):
             for j in range(i):
                 y[i] = self.subtract_product(y[i], y[j], self.triangle(values, i, j))
@@ -365,6 +368,7 @@ class Strip(Tile):
             b.store(y[i], self.at(own, INDEX(i)))
 
     def wide_forward(self, values, x, own, runs, begin, end):
+        """:meth:`forward` for UNIT right-hand sides."""
         b = self.builder
         y = self.solve_triangle(self.load(own, INDEX(UNIT)), values)
         self.store(y, own, INDEX(UNIT))
@@ -384,6 +388,7 @@ class Strip(Tile):
         self.over_runs(runs, begin, end, [], subtract)
 
     def wide_backward(self, values, x, own, runs, begin, end):
+        """:meth:`backward` for UNIT right-hand sides."""
         b = self.builder
 
         def subtract(run, position, rows, at, carried):

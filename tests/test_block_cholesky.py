@@ -20,9 +20,12 @@ from sparselm.errors import SolverError, SparselmError
 from sparselm.io.g2o import read_g2o
 from sparselm.kernels.front_table import PANEL, STRIDE, WIDTH
 from sparselm.kernels.schedule import FRONT, SUBTREES
+from sparselm.kernels.solve_schedule import TRIANGLE
+from sparselm.kernels.strips import solve_strips
 from sparselm.linear_solvers.block_cholesky import NotPositiveDefiniteError, analyze, factorize
 from sparselm.linear_solvers.block_cholesky import numeric as numeric_module
 from sparselm.linear_solvers.block_cholesky import strips as strips_module
+from sparselm.threads import use_threads
 
 PRECISIONS = ["float64", "float32"]
 PATHS = ["strips", "fronts"]
@@ -673,6 +676,36 @@ def check_bits(name, precision):
             F.refactorize(bad)
         blocks.append(caught.value.block)
     assert blocks[0] == blocks[1]
+
+
+def test_bits_do_not_depend_on_the_threads_of_the_analysis():
+    """Large fronts within a thread's subtree are done as those that several threads work on."""
+    k, rng = 6, np.random.default_rng(4)
+    cliques, blocks = 6, 84
+    pairs = [np.array([(i, j) for i in range(blocks) for j in range(i)]) + c * blocks for c in range(cliques)]
+    n = cliques * blocks + 8
+    hub = np.array([(i, c * blocks + 3) for i in range(n - 8, n) for c in range(cliques)])
+    A = sp.csc_array(spd_blocks(np.concatenate([*pairs, hub]), [k] * n, rng))
+    b = rng.standard_normal((n * k, 3))
+    results = []
+    for threads in (1, TWO):
+        with solving_by("fronts"), use_threads(threads):
+            F = factorize(A, k)
+            assert TWO == 1 or threads == 1 or TRIANGLE in F._numeric.symbolic.solve_schedule.tasks[:, 0]
+            results.append((F.solve(b), F.solve(b[:, 0]), F.solve_lower(b), F.solve_upper(b), F.logdet()))
+    for one, two in zip(*results, strict=True):
+        assert np.array_equal(one, two)
+
+
+def test_read_only_right_hand_sides():
+    A = laplacian(6, 6)
+    F = factorize(A, 2)
+    b = np.ones((72 // 2, 2))
+    expected = F.solve(b)
+    b.flags.writeable = False
+    compiled = len(solve_strips.dispatcher.signatures)
+    assert np.array_equal(F.solve(b), expected) and np.array_equal(F.solve(b[:, 0]), expected[:, 0])
+    assert len(solve_strips.dispatcher.signatures) == compiled
 
 
 def test_two_python_threads_at_once():

@@ -24,12 +24,13 @@ from sparselm.kernels.solve_schedule import (
     BACK_SIGNAL,
     BACK_TARGET,
     BELOW,
-    BLOCK,
     COUNTER,
     PART,
     SIGNAL,
+    SOLVE_BLOCK,
     TARGET,
     TRIANGLE,
+    is_cut,
     part_of,
 )
 from sparselm.kernels.tasks import fetch_add, wait_for
@@ -120,6 +121,20 @@ def _backward(f, v, s, q, first, last, end):
 
 
 @borrower
+def _backward_front(f, v, s, q):
+    """All pivots on the way back; of a large front block by block, as several threads do it."""
+    w, m = f.nodes[s, WIDTH], f.nodes[s, WIDTH] + f.nodes[s, HEIGHT]
+    if not is_cut(w, m):
+        _backward(f, v, s, q, np.int64(0), w, m)
+        return
+    for first in range((w - 1) // SOLVE_BLOCK * SOLVE_BLOCK, -1, -SOLVE_BLOCK):
+        last = min(first + SOLVE_BLOCK, w)
+        if padded(last) < m:
+            _multiply_transposed(f, v, s, q, first, last, padded(last))
+        _backward(f, v, s, q, first, last, last)
+
+
+@borrower
 def _clear_padding(f, v, s, q):
     """0 behind the last row: it is multiplied, by 0, and must be finite."""
     m, ld = f.nodes[s, WIDTH] + f.nodes[s, HEIGHT], f.nodes[s, STRIDE]
@@ -154,9 +169,10 @@ class Solve(NamedTuple):
 
 @borrower
 def _do_forward(f, v, b, tasks, t):
+    """Task t on the way forward."""
     kind, s, first, q = tasks[t, KIND], tasks[t, NODE], tasks[t, FIRST], b.shape[0]
     w, m = f.nodes[s, WIDTH], f.nodes[s, WIDTH] + f.nodes[s, HEIGHT]
-    last = min(first + BLOCK, w)
+    last = min(first + SOLVE_BLOCK, w)
     if kind == TRIANGLE:
         if first == 0:
             _gather(f, v, s, b)
@@ -173,9 +189,10 @@ def _do_forward(f, v, b, tasks, t):
 
 @borrower
 def _do_backward(f, v, x, tasks, t):
+    """Task t on the way back."""
     kind, s, first, q = tasks[t, KIND], tasks[t, NODE], tasks[t, FIRST], x.shape[0]
     w = f.nodes[s, WIDTH]
-    last = min(first + BLOCK, w)
+    last = min(first + SOLVE_BLOCK, w)
     if kind == TRIANGLE:
         _backward(f, v, s, q, first, last, last)
         if first == 0:
@@ -185,8 +202,7 @@ def _do_backward(f, v, x, tasks, t):
         _multiply_transposed(f, v, s, q, begin, end, padded(last))
     else:
         for k in range((s + 1 if kind == FRONT else first) - 1, s - 1, -1):
-            w, m = f.nodes[k, WIDTH], f.nodes[k, WIDTH] + f.nodes[k, HEIGHT]
-            _backward(f, v, k, q, np.int64(0), w, m)
+            _backward_front(f, v, k, q)
             _hand_down(f, v, k, x)
 
 

@@ -56,15 +56,18 @@ def join_columns(new, parent, heights, groups):
     """
     n = parent.shape[0]
     count = 0
+    zeros = np.int64(0)  # in the present group
     for k in range(n):
         size = new.offsets[k + 1] - new.offsets[k]
         joined = False
         if k > 0 and new.owner[k - 1] == new.owner[k] and parent[k - 1] == k:
-            zeros = groups.width[count - 1] * (size + heights[k] - heights[k - 1])
-            joined = zeros == 0 or (zeros <= MOST_ZEROS and groups.width[count - 1] + size <= UNIT)
+            more = groups.width[count - 1] * (size + heights[k] - heights[k - 1])
+            joined = more == 0 or (zeros + more <= MOST_ZEROS and groups.width[count - 1] + size <= UNIT)
+            zeros += more
         if not joined:
             groups.head[count] = k
             groups.width[count] = 0
+            zeros = np.int64(0)
             count += 1
         groups.width[count - 1] += size
         groups.height[count - 1] = heights[k]
@@ -228,7 +231,7 @@ def solve_strips_wide(z, packed, inverse, column, b, x, y, forward, backward):
                 z.table[t, COLUMNS], packed, z.table[t, VALUES], y, z.table[t, POSITION], z.runs, z.table[t, RUN],
                 z.table[t + 1, RUN],
             )  # fmt: skip
-        for i in range(n):
+        for i in range(n):  # here and again below, so that the halves have the same bits
             for c in range(UNIT):
                 y[i, c] *= inverse[i]
     if backward:

@@ -18,7 +18,7 @@ from sparselm.kernels.fronts import padded
 # Nanoseconds for a front, a pivot, an operation, an entry of the panel, and an entry of the lower triangle of the update
 # matrix: fitted to fronts of 1 to 120 pivots and 0 to 300 rows below on one core with AVX-512, where they are right to 7 %
 # on average. What is decided by them is which supernodes are merged and what is one task, never a result.
-FRONT, PIVOT, FLOP, PANEL, UPDATE = 120.0, 15.0, 0.0144, 0.7, 0.6
+COST_FRONT, COST_PIVOT, COST_FLOP, COST_PANEL, COST_UPDATE = 120.0, 15.0, 0.0144, 0.7, 0.6
 
 
 @scalar
@@ -26,7 +26,7 @@ def front_cost(w, h):
     """Nanoseconds to assemble and factorise a front of w pivots and h more rows, and to add its update to its parent."""
     w, h = np.float64(w), np.float64(h)
     flops = w * w * w / 3.0 + w * w * h + w * h * h
-    return FRONT + PIVOT * w + FLOP * flops + PANEL * w * (w + h) + UPDATE * 0.5 * h * h
+    return COST_FRONT + COST_PIVOT * w + COST_FLOP * flops + COST_PANEL * w * (w + h) + COST_UPDATE * 0.5 * h * h
 
 
 @serial_kernel

@@ -1,4 +1,4 @@
-"""Register tiles of a dense Cholesky factorisation, written as LLVM vectors: the innermost loops of a front.
+"""Register tiles of a dense Cholesky factorisation, written as LLVM vectors: the innermost loops of fronts and solves.
 
 Matrices are stored by columns and told by an array, the index of an entry and the distance ``ld`` between columns. A tile
 is a few rows, as one vector per column, by at most eight columns; it stays in registers while
@@ -11,8 +11,10 @@ runs over k, and, before it is stored,
 * :func:`solve_tile` does C ← C T⁻ᵀ with the triangle T (columns, columns) that a diagonal tile has left,
 * :func:`factor_tile` does C = T Tᵀ for the diagonal tile itself, and solves for the rows of the tile below T.
 
-Every entry sees the same operations in the same order whatever tile it falls into, so results do not depend on how a
-matrix is cut into tiles.
+Every entry sees the same operations in the same order whatever tile it falls into, so factors do not depend on how a
+matrix is cut into tiles. Solves have tiles of their own, of one column of right-hand sides or a few; those that multiply
+with a transpose sum over rows, in an order that depends on where these begin. Strips (see ``strips.py``) are the tiles of a
+packed factor, and blocks are set, added and cleared by vectors too.
 
 Rows are touched ``UNIT`` at a time: what stands between the last row and the next multiple of it is read, and overwritten
 by nonsense, as is what stands above the diagonal. LLVM splits the vectors to what the processor has.
@@ -209,7 +211,7 @@ def backward_tile(typing_context, columns, L, t, ld, rows, inverse, i, X, x):
 
 @intrinsic
 def multiply_transposed_tile(typing_context, columns, X, x, L, b, ld, y, rows):
-    """x ← x − Bᵀ y, B the ``rows`` rows of L at ``b``, a multiple of UNIT, and x and y both in X, y further down."""
+    """x ← x − Bᵀ y: B has ``rows`` rows, a multiple of UNIT, and begins at ``b`` in L; x and y are both in X."""
     if not _array_types(L, X):
         return None
 

@@ -89,7 +89,10 @@ class AbstractLinearSolver(ABC):
         tolerance: float | None = None,
         guess: Array | None = None,
     ) -> SolveFacts:
-        """Write x into ``out`` ``(num_columns,)``; rhs is left as it is. Direct solvers ignore tolerance and guess."""
+        """Write x into ``out`` ``(num_columns,)``, another array than rhs, which is left as it is.
+
+        Direct solvers ignore tolerance and guess.
+        """
 
     def describe(self, plan: Any) -> str:
         """One line for the report: ordering, sizes, variants chosen."""

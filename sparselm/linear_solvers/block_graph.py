@@ -7,7 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sparselm.errors import SolverError
 from sparselm.kernels.block_pattern import neighbours
+
+# Edges and blocks are numbered together in 32 bits.
+_MOST_EDGES = 2**31
 
 IndexArray = npt.NDArray[np.int32]
 LongArray = npt.NDArray[np.int64]
@@ -44,6 +48,11 @@ class BlockGraph:
 
 def make_graph(sizes: IndexArray, first: IndexArray, second: IndexArray) -> BlockGraph:
     """The graph with an edge between ``first[e]`` and ``second[e]``; each pair is given once."""
+    if len(first) + len(sizes) >= _MOST_EDGES:
+        raise SolverError(
+            f"the matrix has {len(first)} blocks below the diagonal and {len(sizes)} on it, expected fewer than "
+            f"{_MOST_EDGES} together: use larger blocks, or an iterative solver"
+        )
     indptr = np.empty(len(sizes) + 1, dtype=np.int64)
     indices = np.empty(2 * len(first), dtype=np.int32)
     neighbours(first, second, indptr, indices)

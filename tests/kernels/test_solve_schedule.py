@@ -12,15 +12,15 @@ from sparselm.kernels.solve_schedule import (
     BACK_SIGNAL,
     BACK_TARGET,
     BELOW,
-    BLOCK,
     COUNTER,
-    LARGE,
     PART,
     PARTS,
     SIGNAL,
+    SOLVE_BLOCK,
     SOLVE_TASK_COLUMNS,
     TARGET,
     TRIANGLE,
+    is_cut,
     list_solve_tasks,
     parallel_entries,
     part_of,
@@ -107,7 +107,7 @@ def test_tasks_wait_for_what_they_read(n, bushy, widest, threads, seed):
 def test_blocks_of_a_front(w, h):
     width, height = np.array([w]), np.array([h])
     plain, tasks, _ = solve_tasks(np.array([-1], dtype=np.int32), width, height, np.zeros(1, dtype=bool))
-    if w <= BLOCK or w * (w + h) < LARGE:
+    if not is_cut(w, w + h):
         assert tasks[:, KIND].tolist() == [FRONT]
         assert parallel_entries(plain, width, height) == 0
         return
@@ -115,7 +115,7 @@ def test_blocks_of_a_front(w, h):
     seen = np.zeros((w + h, w), dtype=int)
     for task in tasks:
         first = task[FIRST]
-        last = min(first + BLOCK, w)
+        last = min(first + SOLVE_BLOCK, w)
         below = -(-last // 8) * 8
         if task[KIND] == TRIANGLE:
             seen[first:below, first:last] += 1

@@ -58,7 +58,7 @@ class Analysis:
         Operations of a factorisation: Σ w³/3 + w² h + w h² over fronts of w pivots and h rows below.
     num_supernodes : int
     memory : int
-        Bytes that a factorisation in float64 on one thread allocates.
+        Bytes that a factorisation in float64 on one thread allocates, with solves of one right-hand side.
     """
 
     def __init__(self, pattern: MatrixPattern, symbolic: Symbolic) -> None:
@@ -307,7 +307,9 @@ class Factor:
                 f"the right-hand side has shape {given.shape} and type {given.dtype}, expected ({n},) or ({n}, k), real"
             )
         one = given.ndim == 1
-        return np.ascontiguousarray(given.reshape(1, n) if one else given.T, dtype=np.float64), one
+        rows = np.ascontiguousarray(given.reshape(1, n) if one else given.T, dtype=np.float64)
+        # Kernels would be compiled once more for arrays that are read-only.
+        return rows if rows.flags.writeable else rows.copy(), one
 
 
 def analyze(

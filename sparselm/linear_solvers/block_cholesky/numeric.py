@@ -19,7 +19,7 @@ from sparselm.linear_solvers.block_cholesky.symbolic import Symbolic
 Array = npt.NDArray[np.float64]
 Precision = Literal["float64", "float32"]
 
-# Right-hand sides that are done together, and from how many on that is faster than one after the other.
+# Right-hand sides that are done together, and from how many in a call on, the last ones too: all have the same rounding.
 SIDES, FEW_SIDES = UNIT, 3
 
 # Predicted nanoseconds below which a second thread costs more than it saves.
@@ -95,7 +95,8 @@ class Numeric:
             fronts=_aligned(0, self.dtype),
         )
         self._numbers.packed[-_MARGIN:] = 0.0  # read, but not used
-        self._vector = _aligned(n + _MARGIN, self.dtype)
+        by_strips = len(symbolic.strips.table) > 1
+        self._vector = _aligned(n + _MARGIN if by_strips else 0, self.dtype)
         self._wide = _aligned(0, self.dtype).reshape(0, UNIT)
         self._held = np.zeros(n, dtype=bool)
 
