@@ -185,21 +185,20 @@ def _scale(y, inverse, n, twice):
 
 
 @serial_kernel
-def solve_strips(z, packed, inverse, column, b, x, y, forward, backward):
+def solve_strips(table, runs, packed, inverse, column, b, x, y, forward, backward):
     """x ← (L Lᵀ)⁻¹ b for one right-hand side, both ``(n,)`` by column of the matrix; or one of the two halves.
 
     Without the way back, x becomes L⁻¹ b by position; without the way forward, b is by position. ``y (n + UNIT,)`` is the
     vector that strips act on.
     """
     n = column.shape[0]
-    count = z.table.shape[0] - 1
+    count = table.shape[0] - 1
     if forward:
         for i in range(n):
             y[i] = b[column[i]]
         for t in range(count):
             forward_strip(
-                z.table[t, COLUMNS], packed, z.table[t, VALUES], y, z.table[t, POSITION], z.runs, z.table[t, RUN],
-                z.table[t + 1, RUN],
+                table[t, COLUMNS], packed, table[t, VALUES], y, table[t, POSITION], runs, table[t, RUN], table[t + 1, RUN]
             )  # fmt: skip
     else:
         y[:n] = b
@@ -209,27 +208,25 @@ def solve_strips(z, packed, inverse, column, b, x, y, forward, backward):
         return
     for t in range(count - 1, -1, -1):
         backward_strip(
-            z.table[t, COLUMNS], packed, z.table[t, VALUES], y, z.table[t, POSITION], z.runs, z.table[t, RUN],
-            z.table[t + 1, RUN],
+            table[t, COLUMNS], packed, table[t, VALUES], y, table[t, POSITION], runs, table[t, RUN], table[t + 1, RUN]
         )  # fmt: skip
     for i in range(n):
         x[column[i]] = y[i]
 
 
 @serial_kernel
-def solve_strips_wide(z, packed, inverse, column, b, x, y, forward, backward):
+def solve_strips_wide(table, runs, packed, inverse, column, b, x, y, forward, backward):
     """The same for UNIT right-hand sides at most: ``b`` and ``x`` are ``(q, n)``, ``y (n, UNIT)``."""
     n = column.shape[0]
     sides = b.shape[0]
-    count = z.table.shape[0] - 1
+    count = table.shape[0] - 1
     for i in range(n):
         for c in range(UNIT):
             y[i, c] = b[c, column[i] if forward else i] if c < sides else 0.0
     if forward:
         for t in range(count):
             wide_forward_strip(
-                z.table[t, COLUMNS], packed, z.table[t, VALUES], y, z.table[t, POSITION], z.runs, z.table[t, RUN],
-                z.table[t + 1, RUN],
+                table[t, COLUMNS], packed, table[t, VALUES], y, table[t, POSITION], runs, table[t, RUN], table[t + 1, RUN]
             )  # fmt: skip
         for i in range(n):  # here and again below, so that the halves have the same bits
             for c in range(UNIT):
@@ -240,8 +237,7 @@ def solve_strips_wide(z, packed, inverse, column, b, x, y, forward, backward):
                 y[i, c] *= inverse[i]
         for t in range(count - 1, -1, -1):
             wide_backward_strip(
-                z.table[t, COLUMNS], packed, z.table[t, VALUES], y, z.table[t, POSITION], z.runs, z.table[t, RUN],
-                z.table[t + 1, RUN],
+                table[t, COLUMNS], packed, table[t, VALUES], y, table[t, POSITION], runs, table[t, RUN], table[t + 1, RUN]
             )  # fmt: skip
     for i in range(n):
         for c in range(sides):

@@ -302,7 +302,7 @@ class Factor:
         """The right-hand sides as rows of an array, not to be written to, and whether it was a single vector."""
         given = np.asarray(b)
         n = self.analysis._symbolic.size
-        if given.ndim not in (1, 2) or given.shape[0] != n or np.iscomplexobj(given):
+        if given.ndim not in (1, 2) or given.shape[0] != n or given.dtype.kind == "c":
             raise SolverError(
                 f"the right-hand side has shape {given.shape} and type {given.dtype}, expected ({n},) or ({n}, k), real"
             )

@@ -157,7 +157,7 @@ class Numeric:
     def _solve_all(self, b: Array, x: Array, forward: bool, backward: bool) -> None:
         symbolic, numbers = self.symbolic, self._numbers
         by_strips = len(symbolic.strips.table) > 1
-        packed = symbolic.strips, numbers.packed, numbers.inverse, symbolic.column
+        packed = symbolic.strips.table, symbolic.strips.runs, numbers.packed, numbers.inverse, symbolic.column
         if by_strips and len(b) < FEW_SIDES:
             for k in range(len(b)):
                 solve_strips(*packed, b[k], x[k], self._vector, forward, backward)
