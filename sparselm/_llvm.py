@@ -112,28 +112,35 @@ class Tile:
             distance *= 2
         return vectors[0]
 
-    def subtract_dots(self, x, L, ld, y, rows):
-        """x less, for each column of the tile, the product of what L and y have in ``rows`` rows."""
+    def over(self, begin, end, step, carried, make):
+        """A loop over an index with vectors and numbers carried along: ``make(index, carried)`` returns the next ones."""
         b = self.builder
         before = b.block
-        head, body, after = (b.append_basic_block(name) for name in ("dot.head", "dot.body", "dot.after"))
+        head, body, after = (b.append_basic_block(name) for name in ("over.head", "over.body", "over.after"))
         b.branch(head)
         b.position_at_end(head)
-        row = b.phi(INDEX)
-        row.add_incoming(INDEX(0), before)
-        sums = [b.phi(self.vector) for _ in range(self.columns)]
-        for phi in sums:
-            phi.add_incoming(self.zero, before)
-        b.cbranch(b.icmp_signed("<", row, rows), body, after)
+        index, *phis = [b.phi(start.type) for start in (begin, *carried)]
+        for phi, start in zip((index, *phis), (begin, *carried), strict=True):
+            phi.add_incoming(start, before)
+        b.cbranch(b.icmp_signed("<", index, end), body, after)
         b.position_at_end(body)
-        factor = self.load_column(y, row)
-        for j, phi in enumerate(sums):
-            column = self.load_column(L, b.add(self.offset(ld, j), row))
-            phi.add_incoming(self.multiply_add(column, factor, phi), body)
-        row.add_incoming(b.add(row, INDEX(UNIT)), body)
+        for phi, value in zip(phis, make(index, phis), strict=True):
+            phi.add_incoming(value, b.block)
+        index.add_incoming(b.add(index, step), b.block)
         b.branch(head)
         b.position_at_end(after)
-        return b.fsub(self.load_column(x, INDEX(0)), self.sums(sums + [self.zero] * (UNIT - self.columns)))
+        return phis
+
+    def subtract_dots(self, x, L, ld, y, rows):
+        """x less, for each column of the tile, the product of what L and y have in ``rows`` rows."""
+
+        def add(row, sums):
+            factor = self.load_column(y, row)
+            columns = (self.load_column(L, self.builder.add(self.offset(ld, j), row)) for j in range(self.columns))
+            return [self.multiply_add(column, factor, total) for column, total in zip(columns, sums, strict=True)]
+
+        sums = self.over(INDEX(0), rows, INDEX(UNIT), [self.zero] * self.columns, add)
+        return self.builder.fsub(self.load_column(x, INDEX(0)), self.sums(sums + [self.zero] * (UNIT - self.columns)))
 
     def solve_forward(self, vector, T, ldt, inverse_diagonal):
         """T⁻¹ x in the lanes of the columns, x less its product with the rows below T in the others.
@@ -186,26 +193,14 @@ class Tile:
     def subtract_products(self, tile, A, lda, B, next_k, next_j, k):
         """The tile minus A Bᵀ: a loop over k that carries the tile in registers; the strides of B along k and columns."""
         b = self.builder
-        before = b.block
-        head, body, after = (b.append_basic_block(name) for name in ("k.head", "k.body", "k.after"))
-        b.branch(head)
-        b.position_at_end(head)
-        index = b.phi(INDEX)
-        index.add_incoming(INDEX(0), before)
-        carried = [b.phi(self.vector) for _ in tile]
-        for phi, start in zip(carried, tile, strict=True):
-            phi.add_incoming(start, before)
-        b.cbranch(b.icmp_signed("<", index, k), body, after)
-        b.position_at_end(body)
-        a = self.load_column(A, b.mul(index, lda))
-        row = b.mul(index, next_k)
-        for j, phi in enumerate(carried):
-            scalar = b.load(self.at(B, b.add(row, b.mul(next_j, INDEX(j)))))
-            phi.add_incoming(self.subtract_product(phi, a, scalar), body)
-        index.add_incoming(b.add(index, INDEX(1)), body)
-        b.branch(head)
-        b.position_at_end(after)
-        return carried
+
+        def subtract(index, carried):
+            a = self.load_column(A, b.mul(index, lda))
+            row = b.mul(index, next_k)
+            scalars = (b.load(self.at(B, b.add(row, b.mul(next_j, INDEX(j))))) for j in range(self.columns))
+            return [self.subtract_product(column, a, scalar) for column, scalar in zip(carried, scalars, strict=True)]
+
+        return self.over(INDEX(0), k, INDEX(1), tile, subtract)
 
     def solve(self, tile, T, ldt, inverse_diagonal):
         """The tile times T⁻ᵀ."""
@@ -264,25 +259,6 @@ class Strip(Tile):
     def triangle_column(self, j):
         """Where column j of the triangle begins among the values."""
         return j * (self.columns - 1) - j * (j - 1) // 2
-
-    def over(self, begin, end, step, carried, make):
-        """A loop over an index with vectors and numbers carried along: ``make(index, carried)`` returns the next ones."""
-        b = self.builder
-        before = b.block
-        head, body, after = (b.append_basic_block(name) for name in ("over.head", "over.body", "over.after"))
-        b.branch(head)
-        b.position_at_end(head)
-        index, *phis = [b.phi(start.type) for start in (begin, *carried)]
-        for phi, start in zip((index, *phis), (begin, *carried), strict=True):
-            phi.add_incoming(start, before)
-        b.cbranch(b.icmp_signed("<", index, end), body, after)
-        b.position_at_end(body)
-        for phi, value in zip(phis, make(index, phis), strict=True):
-            phi.add_incoming(value, b.block)
-        index.add_incoming(b.add(index, step), b.block)
-        b.branch(head)
-        b.position_at_end(after)
-        return phis
 
     def over_runs(self, runs, begin, end, carried, make):
         """A loop over runs: ``make(run, position, rows, place of the values, carried)`` returns what the next run gets."""

@@ -19,7 +19,8 @@ from sparselm.linear_solvers.block_cholesky.symbolic import Symbolic
 Array = npt.NDArray[np.float64]
 Precision = Literal["float64", "float32"]
 
-# Right-hand sides that are done together, and from how many in a call on, the last ones too: all have the same rounding.
+# Right-hand sides that are done together, and the fewest in a call for which that is faster than one by one. What is left
+# over in such a call is done together too, and rounded as the others.
 SIDES, FEW_SIDES = UNIT, 3
 
 # Predicted nanoseconds below which a second thread costs more than it saves.
