@@ -38,7 +38,7 @@ from sparselm.linear_solvers.ordering import inverse_order
 
 if TYPE_CHECKING:
     from sparselm.linearization import Linearization
-    from sparselm.structure import Span, Structure
+    from sparselm.structure import Span, SpanOperand, Structure
 
 Array = npt.NDArray[np.float64]
 IndexArray = npt.NDArray[np.int32]
@@ -65,6 +65,12 @@ class _Products:
 class BlockPattern:
     """The pairs of variable blocks that residual blocks connect, and which products of J make each H_ij.
 
+    Parameters
+    ----------
+    structure
+    chosen : (num_blocks,) int32, optional
+        Variable blocks of the structure that the pattern is of, and in which order it numbers them; all of them by default.
+
     Attributes
     ----------
     num_blocks : int
@@ -75,48 +81,68 @@ class BlockPattern:
     products : list of _Products
     """
 
-    def __init__(self, structure: Structure) -> None:
+    def __init__(self, structure: Structure, chosen: IndexArray | None = None) -> None:
         self.structure = structure
-        self.num_blocks = structure.num_blocks
-        self.sizes: IndexArray = np.diff(structure.block_columns).astype(np.int32)
+        sizes: IndexArray = np.diff(structure.block_columns).astype(np.int32)
+        self._number: IndexArray | None = None
+        if chosen is not None:
+            sizes = sizes[chosen]
+            self._number = np.full(structure.num_blocks + 1, -1, dtype=np.int32)  # the last one for rows without a block
+            self._number[chosen] = np.arange(len(chosen), dtype=np.int32)
+        self.sizes = sizes
+        self.num_blocks = len(sizes)
         found: list[tuple[_Products, IndexArray, IndexArray]] = []
         self.products: list[_Products] = []
         for span in structure.spans:
             present = [number for number, operand in enumerate(span.operands) if operand.width]
             for position, a in enumerate(present):
                 operand = span.operands[a]
-                self.products.append(_Products(span, a, a, LOWER, operand.gather, operand.layout.block))
+                target = self._numbers(operand)
+                of_span = self._of_span(operand)
+                if not (of_span >= 0).any():
+                    continue
+                self.products.append(_Products(span, a, a, LOWER, _chosen_gather(operand, of_span), target))
                 for b in present[position + 1 :]:
                     found += self._off_diagonal(span, a, b)
             for a, b, blocks in span.shared:
                 operand = span.operands[a]
+                blocks = blocks[self._of_span(operand)[blocks] >= 0]
                 gather = _restrict(make_gather(operand.index[blocks], operand.layout.num_rows), blocks)
-                self.products.append(_Products(span, a, b, SYMMETRISED, gather, operand.layout.block))
+                self.products.append(_Products(span, a, b, SYMMETRISED, gather, self._numbers(operand)))
         empty = np.zeros(0, dtype=np.int32)
         highs = np.concatenate([empty, *(high for _, high, _ in found)])
         lows = np.concatenate([empty, *(low for _, _, low in found)])
-        number, self.low, self.high = _distinct_pairs(lows, highs, self.num_blocks)
+        number, self.low, self.high = distinct_pairs(lows, highs, self.num_blocks)
         begin = 0
         for products, high, _ in found:
             self.products.append(dataclasses.replace(products, target=number[begin : begin + len(high)].copy()))
             begin += len(high)
+
+    def _numbers(self, operand: SpanOperand) -> IndexArray:
+        """The pattern's number of the block of each row of the operand's variables, −1 for those that are not chosen."""
+        return operand.layout.block if self._number is None else self._number[operand.layout.block]
+
+    def _of_span(self, operand: SpanOperand) -> IndexArray:
+        """The same for each residual block of the span."""
+        return self._numbers(operand)[operand.index]
 
     def _off_diagonal(self, span: Span, a: int, b: int) -> list[tuple[_Products, IndexArray, IndexArray]]:
         """Products of two different variables, split by which of them has the higher block number."""
         # The longer run of columns comes last: it is the inner loop, which the compiler vectorises.
         if span.operands[a].width > span.operands[b].width:
             a, b = b, a
-        left, right = (operand.layout.block[operand.index] for operand in (span.operands[a], span.operands[b]))
+        left, right = (self._of_span(operand) for operand in (span.operands[a], span.operands[b]))
+        both = (left >= 0) & (right >= 0)
         found = []
         for lower in (True, False):
-            chosen = left > right if lower else left < right
+            chosen = both & (left > right if lower else left < right)
             if not chosen.any():
                 continue
             blocks = None if chosen.all() else np.flatnonzero(chosen).astype(np.int32)
             high, low = (left, right) if lower else (right, left)
             if blocks is not None:
                 high, low = high[blocks], low[blocks]
-            number, low, high = _distinct_pairs(low, high, self.num_blocks)
+            number, low, high = distinct_pairs(low, high, self.num_blocks)
             gather = make_gather(number, len(high))
             if blocks is not None:
                 gather = _restrict(gather, blocks)
@@ -153,21 +179,29 @@ class BlockPattern:
         return np.maximum(first, second), np.minimum(first, second)
 
 
+def _chosen_gather(operand: SpanOperand, of_span: IndexArray) -> Gather:
+    """The operand's gather, without the blocks that ``of_span`` marks with −1."""
+    if (of_span >= 0).all():
+        return operand.gather
+    blocks = np.flatnonzero(of_span >= 0).astype(np.int32)
+    return _restrict(make_gather(operand.index[blocks], operand.layout.num_rows), blocks)
+
+
 def _restrict(gather: Gather, blocks: IndexArray) -> Gather:
     """A gather over some of the blocks, in terms of all blocks."""
     return dataclasses.replace(gather, order=blocks[gather.order])
 
 
-def _sort_pairs(major: IndexArray, minor: IndexArray, num_keys: int) -> IndexArray:
+def sort_pairs(major: IndexArray, minor: IndexArray, num_keys: int) -> IndexArray:
     """Order of pairs by major, then minor, by two stable counting sorts."""
     by_minor: IndexArray = counting_sort(minor, num_keys)[1]
     order: IndexArray = by_minor[counting_sort(major[by_minor], num_keys)[1]]
     return order
 
 
-def _distinct_pairs(major: IndexArray, minor: IndexArray, num_keys: int) -> tuple[IndexArray, IndexArray, IndexArray]:
+def distinct_pairs(major: IndexArray, minor: IndexArray, num_keys: int) -> tuple[IndexArray, IndexArray, IndexArray]:
     """The distinct pairs, sorted by major, then minor, and the number of each given pair among them."""
-    order = _sort_pairs(major, minor, num_keys)
+    order = sort_pairs(major, minor, num_keys)
     number = np.empty(len(major), dtype=np.int32)
     count = number_runs(major, minor, order, number)
     distinct_major, distinct_minor = np.empty((2, count), dtype=np.int32)
@@ -284,7 +318,7 @@ class NormalEquations:
 
     def _address_columns(self, pattern: BlockPattern, sizes: IndexArray, within: LongArray) -> None:
         row, column = pattern._positions(inverse_order(self.order))
-        sequence = _sort_pairs(column, row, pattern.num_blocks)
+        sequence = sort_pairs(column, row, pattern.num_blocks)
         rows = row[sequence]
         column_ptr = np.append(0, np.cumsum(np.bincount(column, minlength=pattern.num_blocks))).astype(np.int64)
         ends = np.append(0, np.cumsum(sizes[rows], dtype=np.int64))

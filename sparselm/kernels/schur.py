@@ -1,0 +1,236 @@
+"""The Schur complement of eliminated variable blocks: their factors, their coupling with kept blocks, and the sums of both.
+
+With the eliminated blocks e, whose diagonal blocks V_e (d, d) stand alone, and the kept blocks k that residual blocks connect
+with them by W_ek = Σ J_kᵀ J_e,
+
+    V_e + D_e = L_e L_eᵀ,      Y_ek = W_ek L_e⁻ᵀ = Σ J_kᵀ (J_e L_e⁻ᵀ),      S = H + D − Σ_e Y_e Y_eᵀ.
+
+L_e⁻¹ is what is stored of a factor, its lower triangle row by row. Y_ek (k, d) is stored by columns; W is never formed.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+from numba import prange
+
+from sparselm._jit import TASK, kernel, num_lanes, serial_kernel
+from sparselm.kernels.block_products import sum_products
+from sparselm.kernels.tasks import fetch_add
+
+
+@functools.cache
+def factor_blocks(d):
+    """Kernel for L_e⁻¹ of V_e + D_e, all blocks; ``bad[task]`` is the first block of a task that is not positive definite.
+
+    ``V`` is ``(n, d d)``, of which the lower triangles are read, by columns; ``damping`` is ``(n, d)``, and +∞ in it holds a
+    component: its row and column of L⁻¹ are zero.
+    """
+
+    @kernel
+    def run(V, damping, inverse, bad):
+        n = V.shape[0]
+        for task in prange(bad.shape[0]):
+            A = np.empty((d, d))
+            bad[task] = -1
+            for e in range(task * TASK, min(n, (task + 1) * TASK)):
+                for c in range(d):
+                    for r in range(c, d):
+                        held = math.isinf(damping[e, r]) or math.isinf(damping[e, c])
+                        A[r, c] = V[e, c * d + r] if not held else 0.0
+                    A[c, c] += damping[e, c] if not math.isinf(damping[e, c]) else 1.0
+                for c in range(d):
+                    for k in range(c):
+                        A[c, c] -= A[c, k] * A[c, k]
+                    if not A[c, c] > 0.0 and bad[task] < 0:
+                        bad[task] = e
+                    A[c, c] = math.sqrt(A[c, c])
+                    for r in range(c + 1, d):
+                        for k in range(c):
+                            A[r, c] -= A[r, k] * A[c, k]
+                        A[r, c] /= A[c, c]
+                place = 0
+                for r in range(d):
+                    for c in range(r + 1):
+                        total = 1.0 if r == c else 0.0
+                        for k in range(c, r):
+                            total -= A[r, k] * inverse[e, k * (k + 1) // 2 + c]
+                        inverse[e, place] = total / A[r, r]
+                        place += 1
+                for r in range(d):
+                    if math.isinf(damping[e, r]):
+                        inverse[e, r * (r + 1) // 2 + r] = 0.0
+
+    return run
+
+
+@functools.cache
+def couple(dim, k, d):
+    """Kernel for ``Y[slot] (+)= J_kᵀ J_e L_e⁻ᵀ`` over a list of residual blocks sorted by slot.
+
+    Task t takes items ``task_ptr[t]:task_ptr[t + 1]`` of the list and no two tasks share a slot. ``eliminated`` tells the
+    block e of a slot; Y_ek begins at ``slot · stride``.
+    """
+
+    @kernel
+    def run(task_ptr, blocks, slots, eliminated, J, at_e, at_k, inverse, stride, accumulate, Y):
+        tasks = task_ptr.shape[0] - 1
+        for task in prange(tasks):
+            Q = np.empty((dim, d))
+            for t in range(task_ptr[task], task_ptr[task + 1]):
+                b, s = blocks[t], slots[t]
+                e = eliminated[s]
+                for i in range(dim):
+                    for c in range(d):
+                        total = 0.0
+                        for m in range(c + 1):
+                            total += J[b, i, at_e + m] * inverse[e, c * (c + 1) // 2 + m]
+                        Q[i, c] = total
+                start = s * stride
+                for c in range(d):
+                    for r in range(k):
+                        total = Y[start + c * k + r] if accumulate else 0.0
+                        for i in range(dim):
+                            total += J[b, i, at_k + r] * Q[i, c]
+                        Y[start + c * k + r] = total
+
+    return run
+
+
+@functools.cache
+def forward_blocks(d):
+    """Kernel for c_e = L_e⁻¹ b_e; b_e are the numbers ``column[e] …`` of a vector over all columns of J."""
+
+    @kernel
+    def run(inverse, column, b, c):
+        n = column.shape[0]
+        for task in prange((n + TASK - 1) // TASK):
+            for e in range(task * TASK, min(n, (task + 1) * TASK)):
+                for r in range(d):
+                    total = 0.0
+                    for m in range(r + 1):
+                        # A held component may have any b, and even an infinite one: it has no part in this.
+                        factor = inverse[e, r * (r + 1) // 2 + m]
+                        total += factor * b[column[e] + m] if factor != 0.0 else 0.0
+                    c[e, r] = total
+
+    return run
+
+
+@functools.cache
+def backward_blocks(d):
+    """Kernel for x_e = L_e⁻ᵀ z_e, written to the numbers ``column[e] …`` of a vector over all columns of J."""
+
+    @kernel
+    def run(inverse, column, z, x):
+        n = column.shape[0]
+        for task in prange((n + TASK - 1) // TASK):
+            for e in range(task * TASK, min(n, (task + 1) * TASK)):
+                for r in range(d):
+                    total = 0.0
+                    for m in range(r, d):
+                        total += inverse[e, m * (m + 1) // 2 + r] * z[e, m]
+                    x[column[e] + r] = total
+
+    return run
+
+
+@functools.cache
+def subtract_kept(k, d):
+    """Kernel for ``z_e −= Y_ekᵀ x_k`` over the slots, sorted by e; no two tasks share an e."""
+
+    @kernel
+    def run(task_ptr, eliminated, kept, first, Y, stride, x, z):
+        tasks = task_ptr.shape[0] - 1
+        for task in prange(tasks):
+            for s in range(task_ptr[task], task_ptr[task + 1]):
+                e, start, at = eliminated[s], s * stride, first[kept[s]]
+                for c in range(d):
+                    total = 0.0
+                    for r in range(k):
+                        total += Y[start + c * k + r] * x[at + r]
+                    z[e, c] -= total
+
+    return run
+
+
+@functools.cache
+def subtract_eliminated(k, d):
+    """Kernel for ``x_k −= Y_ek z_e`` over the slots of each kept block; pieces of a long list leave partial sums.
+
+    The lists are those of a :class:`~sparselm.gather.Gather` of the slots by kept block.
+    """
+
+    @kernel
+    def run(order, piece_row, piece_ptr, piece_slot, split_row, split_ptr, task_ptr, eliminated, first, Y, stride, z, partial, x):
+        tasks = task_ptr.shape[0] - 1
+        lanes = num_lanes(tasks, 1)
+        for lane in prange(lanes):
+            sums = np.empty(k)
+            for piece in range(task_ptr[lane * tasks // lanes], task_ptr[(lane + 1) * tasks // lanes]):
+                for r in range(k):
+                    sums[r] = 0.0
+                for t in range(piece_ptr[piece], piece_ptr[piece + 1]):
+                    s = order[t]
+                    e, start = eliminated[s], s * stride
+                    for c in range(d):
+                        factor = z[e, c]
+                        for r in range(k):
+                            sums[r] += Y[start + c * k + r] * factor
+                slot, at = piece_slot[piece], first[piece_row[piece]]
+                for r in range(k):
+                    if slot >= 0:
+                        partial[slot, r] = sums[r]
+                    else:
+                        x[at + r] -= sums[r]
+        for q in range(split_row.shape[0]):
+            at = first[split_row[q]]
+            for slot in range(split_ptr[q], split_ptr[q + 1]):
+                for r in range(k):
+                    x[at + r] -= partial[slot, r]
+
+    return run
+
+
+# -- the complement ------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def subtract_pairs(d, ka, kb, stride_a, stride_b):
+    """Kernel for the blocks S_ab = H_ab − Σ Y_ea Y_ebᵀ, each summed over its list of pairs of slots.
+
+    Piece p sums pairs ``begin[p]:end[p]`` of the lists ``left`` and ``right`` for the block at ``target[p]`` of ``S``; it
+    starts from the block at ``source[p]`` of ``H``, or from zero where that is negative. ``ld`` and ``ldh`` separate columns.
+    Tasks, runs of pieces, are taken by whichever thread is free: none depends on another.
+    """
+    size_a, size_b = d * ka, d * kb
+
+    @kernel
+    def run(task_ptr, begin, end, left, right, target, ld, source, H, ldh, Y_a, Y_b, S, lanes, counter):
+        counter[0] = 0
+        tasks = task_ptr.shape[0] - 1
+        for _ in prange(lanes):
+            task = fetch_add(counter, 0)
+            while task < tasks:
+                for p in range(task_ptr[task], task_ptr[task + 1]):
+                    sum_products(
+                        d, ka, kb, 1, size_a, size_b, S, target[p], ld, H, source[p], ldh, Y_a, 0, stride_a, ka, left,
+                        Y_b, 0, stride_b, kb, right, begin[p], end[p],
+                    )  # fmt: skip
+                task = fetch_add(counter, 0)
+
+    return run
+
+
+@serial_kernel
+def add_partial_sums(split_ptr, partial, ka, kb, source, H, ldh, target, S, ld):
+    """S_ab = H_ab + Σ of what ``subtract_pairs`` has left of long sums, in their order; H_ab = 0 where its source is < 0."""
+    for s in range(target.shape[0]):
+        for c in range(kb):
+            for r in range(ka):
+                total = H[source[s] + c * ldh + r] if source[s] >= 0 else 0.0
+                for p in range(split_ptr[s], split_ptr[s + 1]):
+                    total += partial[p * ka * kb + c * ka + r]
+                S[target[s] + c * ld + r] = total

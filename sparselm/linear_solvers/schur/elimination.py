@@ -1,0 +1,164 @@
+"""The numeric elimination: factors of the eliminated blocks, their couplings, and right-hand sides there and back.
+
+With x split into kept and eliminated columns, (JᵀJ + D) x = b is
+
+    H x_K + Σ_e W_e x_e = b_K,        W_eᵀ x_K + (V_e + D_e) x_e = b_e.
+
+With V_e + D_e = L_e L_eᵀ, Y_e = W_e L_e⁻ᵀ and c_e = L_e⁻¹ b_e it becomes S x_K = b_K − Σ Y_e c_e, S = H + D − Σ Y_e Y_eᵀ, and
+then x_e = L_e⁻ᵀ (c_e − Y_eᵀ x_K).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from sparselm._jit import TASK
+from sparselm.kernels.schur import (
+    backward_blocks,
+    couple,
+    factor_blocks,
+    forward_blocks,
+    subtract_eliminated,
+    subtract_kept,
+)
+from sparselm.linear_solvers.normal_equations import BlockPattern, BlockSums
+from sparselm.linear_solvers.schur.partition import Coupling, EliminatedBlocks, Partition
+
+if TYPE_CHECKING:
+    from sparselm.linearization import Linearization
+
+Array = npt.NDArray[np.float64]
+
+# Bytes of a cache line.
+_LINE = 64
+
+
+class Elimination:
+    """Workspace of an elimination.
+
+    Attributes
+    ----------
+    partition : Partition
+    parts : tuple of EliminatedPart
+        One for each size of eliminated blocks.
+    """
+
+    def __init__(self, partition: Partition) -> None:
+        self.partition = partition
+        self.parts = tuple(EliminatedPart(partition, blocks) for blocks in partition.eliminated)
+
+    def prepare(self, linearization: Linearization) -> None:
+        """Compute V."""
+        for part in self.parts:
+            part.sums.assemble(linearization, part.V)
+
+    def factorize(self, linearization: Linearization, damping: Array) -> int:
+        """Factorise V + D and compute Y; the first variable block that is not positive definite, −1 where all are."""
+        for part in self.parts:
+            bad = part.factorize(linearization, damping)
+            if bad >= 0:
+                return int(part.blocks.blocks[bad])
+        return -1
+
+    def forward(self, b: Array, reduced: Array) -> None:
+        """From b, by columns of J, to the right-hand side of S, by kept columns; c is kept."""
+        np.take(b, self.partition.columns, out=reduced, mode="clip")
+        for part in self.parts:
+            part.forward(b, reduced)
+
+    def backward(self, reduced: Array, x: Array) -> None:
+        """From the solution of S to x, by columns of J."""
+        x[self.partition.columns] = reduced
+        for part in self.parts:
+            part.backward(reduced, x)
+
+
+class EliminatedPart:
+    """Numbers of the eliminated blocks of one size.
+
+    Attributes
+    ----------
+    blocks : EliminatedBlocks
+    V : (n d²,)
+        V_e by columns, lower triangle.
+    inverse : (n, d (d + 1) / 2)
+        L_e⁻¹ by rows.
+    Y : list of (num_slots stride,)
+        Of each coupling.
+    """
+
+    def __init__(self, partition: Partition, blocks: EliminatedBlocks) -> None:
+        d, n = blocks.size, len(blocks.blocks)
+        self.blocks = blocks
+        self._first = partition.first
+        pattern = BlockPattern(partition.structure, blocks.blocks)
+        every = np.arange(n, dtype=np.int32)
+        none = np.zeros(0, dtype=np.int64)
+        self.sums = BlockSums(
+            pattern, every, every.astype(np.int64) * (d * d), np.full(n, d, dtype=np.int32), none, every[:0], packed=False
+        )
+        self.V: Array = np.zeros(n * d * d)
+        self.inverse: Array = np.zeros((n, d * (d + 1) // 2))
+        self._damping: Array = np.zeros((n, d))
+        self._columns = (blocks.column[:, None] + np.arange(d)).astype(np.int64)
+        self._bad = np.zeros((n + TASK - 1) // TASK, dtype=np.int64)
+        self._c: Array = np.zeros((n, d))
+        self._z: Array = np.zeros((n, d))
+        self.Y = [aligned(len(coupling.kept) * coupling.stride) for coupling in blocks.couplings]
+        for Y in self.Y:
+            Y[:] = 0.0
+        self._partial = [np.zeros((c.gather.num_slots, c.size)) for c in blocks.couplings]
+
+    def factorize(self, linearization: Linearization, damping: Array) -> int:
+        """L_e⁻¹ and Y; the first block that is not positive definite, −1 where all are."""
+        d = self.blocks.size
+        np.take(damping, self._columns, out=self._damping, mode="clip")
+        factor_blocks(d)(self.V.reshape(-1, d * d), self._damping, self.inverse, self._bad)
+        failed = self._bad[self._bad >= 0]
+        if len(failed):
+            return int(failed[0])
+        for coupling, Y in zip(self.blocks.couplings, self.Y, strict=True):
+            self._couple(linearization, coupling, Y)
+        return -1
+
+    def _couple(self, linearization: Linearization, coupling: Coupling, Y: Array) -> None:
+        if not coupling.complete:
+            Y[:] = 0.0
+        for number, source in enumerate(coupling.sources):
+            couple(source.span.dim, coupling.size, self.blocks.size)(
+                source.task_ptr, source.blocks, source.slots, coupling.eliminated, linearization.blocks(source.span),
+                source.eliminated.start, source.kept.start, self.inverse, coupling.stride,
+                number > 0 or not coupling.complete, Y,
+            )  # fmt: skip
+
+    def forward(self, b: Array, reduced: Array) -> None:
+        """c ← L⁻¹ b_e, and Y c off the kept columns."""
+        d = self.blocks.size
+        forward_blocks(d)(self.inverse, self.blocks.column, b, self._c)
+        for coupling, Y, partial in zip(self.blocks.couplings, self.Y, self._partial, strict=True):
+            g = coupling.gather
+            subtract_eliminated(coupling.size, d)(
+                g.order, g.piece_row, g.piece_ptr, g.piece_slot, g.split_row, g.split_ptr, g.task_ptr,
+                coupling.eliminated, self._first, Y, coupling.stride, self._c, partial, reduced,
+            )  # fmt: skip
+
+    def backward(self, reduced: Array, x: Array) -> None:
+        """x_e ← L⁻ᵀ (c − Yᵀ x_K)."""
+        d = self.blocks.size
+        self._z[:] = self._c
+        for coupling, Y in zip(self.blocks.couplings, self.Y, strict=True):
+            subtract_kept(coupling.size, d)(
+                coupling.task_ptr, coupling.eliminated, coupling.kept, self._first, Y, coupling.stride, reduced, self._z
+            )
+        backward_blocks(d)(self.inverse, self.blocks.column, self._z, x)
+
+
+def aligned(entries: int, dtype: npt.DTypeLike = np.float64) -> Array:
+    """Memory that begins with a cache line."""
+    size = np.dtype(dtype).itemsize
+    memory = np.empty(entries + _LINE // size, dtype=dtype)
+    skipped = -memory.ctypes.data % _LINE // size
+    return memory[skipped : skipped + entries]

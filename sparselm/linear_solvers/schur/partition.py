@@ -1,0 +1,237 @@
+"""Eliminated and kept variable blocks, and how residual blocks couple them: all that is symbolic of an elimination."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from sparselm.gather import Gather, make_gather
+from sparselm.kernels.gather import counting_sort
+from sparselm.kernels.schur_pattern import first_kept
+from sparselm.linear_solvers.normal_equations import distinct_pairs, sort_pairs
+
+if TYPE_CHECKING:
+    from sparselm.linear_solvers.schur.choice import Choice
+    from sparselm.structure import Span, SpanOperand, Structure
+
+IndexArray = npt.NDArray[np.int32]
+LongArray = npt.NDArray[np.int64]
+
+# Entries of a cache line: each Y_ek begins with one.
+_LINE = 8
+
+# Items of a list that a parallel task takes on.
+_TASK_ITEMS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Residual blocks of a span that contribute to couplings through one pair of its operands.
+
+    Attributes
+    ----------
+    span : Span
+    eliminated, kept : SpanOperand
+    blocks, slots : (n,) int32
+        Residual blocks and the slot that each adds to, sorted by slot.
+    task_ptr : (num_tasks + 1,) int64
+        Parts of the two that share no slot.
+    """
+
+    span: Span
+    eliminated: SpanOperand
+    kept: SpanOperand
+    blocks: IndexArray
+    slots: IndexArray
+    task_ptr: LongArray
+
+
+@dataclass(frozen=True, slots=True)
+class Coupling:
+    """Pairs of an eliminated block and a kept one of ``size`` columns that residual blocks connect, each with a slot.
+
+    Attributes
+    ----------
+    size : int
+        k, columns of the kept blocks.
+    stride : int
+        Entries of a Y_ek, whole cache lines.
+    eliminated, kept : (n,) int32
+        The pair of each slot; sorted by eliminated block, then by kept one.
+    task_ptr : (num_tasks + 1,) int64
+        Parts of the slots that share no eliminated block.
+    gather : Gather
+        Slots by kept block.
+    sources : tuple of Source
+    complete : bool
+        The first source writes each slot once, so that none has to be cleared.
+    """
+
+    size: int
+    stride: int
+    eliminated: IndexArray
+    kept: IndexArray
+    task_ptr: LongArray
+    gather: Gather
+    sources: tuple[Source, ...]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EliminatedBlocks:
+    """Eliminated blocks of one size, in an order of their own: those that the same kept blocks see lie together.
+
+    Attributes
+    ----------
+    size : int
+        d, columns of each.
+    blocks : (n,) int32
+        Variable blocks.
+    column : (n,) int64
+        First column of each.
+    couplings : tuple of Coupling
+        One for each size of kept blocks.
+    ptr, kept, slot, coupling
+        All couplings of block e, sorted by kept block: ``ptr[e]:ptr[e + 1]`` of the other three, which tell the kept block,
+        the slot, and the number of the coupling that this is a slot of.
+    """
+
+    size: int
+    blocks: IndexArray
+    column: LongArray
+    couplings: tuple[Coupling, ...]
+    ptr: LongArray
+    kept: IndexArray
+    slot: IndexArray
+
+
+class Partition:
+    """The eliminated and the kept blocks of a structure.
+
+    Attributes
+    ----------
+    structure : Structure
+    kept : (num_kept,) int32
+        Variable blocks, ascending.
+    sizes : (num_kept,) int32
+    first : (num_kept + 1,) int64
+        Where each begins in a vector over the kept columns.
+    columns : (num_kept_columns,) int64
+        Columns of J of such a vector.
+    eliminated : tuple of EliminatedBlocks
+    """
+
+    def __init__(self, structure: Structure, choice: Choice) -> None:
+        self.structure = structure
+        sizes = np.diff(structure.block_columns)
+        self.kept: IndexArray = np.flatnonzero(~choice.eliminated).astype(np.int32)
+        self.sizes: IndexArray = sizes[self.kept].astype(np.int32)
+        self.first: LongArray = np.append(0, np.cumsum(self.sizes)).astype(np.int64)
+        within = np.arange(self.first[-1]) - np.repeat(self.first[:-1], self.sizes)
+        self.columns: LongArray = np.repeat(structure.block_columns[self.kept], self.sizes) + within
+        self._kept_number = np.full(structure.num_blocks + 1, -1, dtype=np.int32)
+        self._kept_number[self.kept] = np.arange(len(self.kept), dtype=np.int32)
+        self.eliminated = tuple(
+            self._eliminate(np.flatnonzero(choice.eliminated & (sizes == size)).astype(np.int32), int(size))
+            for size in np.unique(sizes[choice.eliminated])
+        )
+
+    @property
+    def num_kept(self) -> int:
+        return len(self.kept)
+
+    def _eliminate(self, blocks: IndexArray, size: int) -> EliminatedBlocks:
+        number = np.full(self.structure.num_blocks + 1, -1, dtype=np.int32)
+        number[blocks] = np.arange(len(blocks), dtype=np.int32)
+        incidences = list(self._incidences(number))
+        empty = np.zeros(0, dtype=np.int32)
+        e = np.concatenate([empty, *(item[3] for item in incidences)])
+        k = np.concatenate([empty, *(item[4] for item in incidences)])
+        order = self._order_by_kept(e, k, len(blocks))
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order), dtype=np.int32)
+        e = rank[e]
+        pair, pair_e, pair_k = distinct_pairs(e, k, max(len(blocks), self.num_kept))
+        pair_size = self.sizes[pair_k]
+        couplings: list[Coupling] = []
+        slot = np.empty_like(pair_e)
+        for kept_size in np.unique(pair_size):
+            own = pair_size == kept_size
+            slot[own] = np.arange(int(own.sum()), dtype=np.int32)
+            couplings.append(self._couple(int(kept_size), size, pair_e[own], pair_k[own], incidences, pair, own, slot))
+        ptr = np.append(0, np.cumsum(np.bincount(pair_e, minlength=len(blocks)))).astype(np.int64)
+        blocks = blocks[order]
+        column = self.structure.block_columns[blocks]
+        return EliminatedBlocks(size, blocks, column, tuple(couplings), ptr, pair_k, slot)
+
+    def _incidences(
+        self, number: IndexArray
+    ) -> Iterator[tuple[Span, SpanOperand, SpanOperand, IndexArray, IndexArray, IndexArray | None]]:
+        """Spans with an eliminated and a kept operand: both, the blocks they are, and which residual blocks (None: all)."""
+        for span in self.structure.spans:
+            present = [operand for operand in span.operands if operand.width]
+            for left in present:
+                e = number[left.layout.block[left.index]]
+                chosen = e >= 0
+                if not chosen.any():
+                    continue
+                for right in present:
+                    k = self._kept_number[right.layout.block[right.index]]
+                    both = chosen & (k >= 0)
+                    if right is left or not both.any():
+                        continue
+                    blocks = None if both.all() else np.flatnonzero(both).astype(np.int32)
+                    yield (span, left, right, e, k, None) if blocks is None else (
+                        span, left, right, e[blocks], k[blocks], blocks
+                    )  # fmt: skip
+
+    def _order_by_kept(self, e: IndexArray, k: IndexArray, count: int) -> IndexArray:
+        """Eliminated blocks by the lowest two kept blocks that they are coupled with, so that neighbours share them."""
+        first, second = np.full((2, count), self.num_kept, dtype=np.int32)
+        first_kept(e, k, first, second)
+        return sort_pairs(first, second, self.num_kept + 1)
+
+    def _couple(
+        self,
+        kept_size: int,
+        size: int,
+        e: IndexArray,
+        k: IndexArray,
+        incidences: list[tuple[Span, SpanOperand, SpanOperand, IndexArray, IndexArray, IndexArray | None]],
+        pair: IndexArray,
+        own: npt.NDArray[np.bool_],
+        slot: IndexArray,
+    ) -> Coupling:
+        sources: list[Source] = []
+        begin = 0
+        for span, left, right, some_e, _, blocks in incidences:
+            own_pair = pair[begin : begin + len(some_e)]
+            begin += len(some_e)
+            if right.width != kept_size:
+                continue
+            slots = slot[own_pair]
+            if (slots[1:] < slots[:-1]).any():
+                order = counting_sort(slots, len(e))[1]
+                slots = slots[order]
+            else:
+                order = np.arange(len(slots), dtype=np.int32)
+            sources.append(
+                Source(span, left, right, order if blocks is None else blocks[order], slots, _task_ptr(slots))
+            )
+        lead = sources[0].slots
+        complete = len(lead) == len(e) and bool((lead == np.arange(len(e))).all())
+        stride = -(-kept_size * size // _LINE) * _LINE
+        return Coupling(
+            kept_size, stride, e, k, _task_ptr(e), make_gather(k, self.num_kept), tuple(sources), complete
+        )
+
+
+def _task_ptr(keys: IndexArray) -> LongArray:
+    """Bounds of parts of a sorted list of about ``_TASK_ITEMS`` that do not cut through equal keys."""
+    wanted = np.arange(_TASK_ITEMS, len(keys), _TASK_ITEMS)
+    cuts = np.searchsorted(keys, keys[wanted], side="left")
+    return np.unique(np.concatenate([[0], cuts, [len(keys)]])).astype(np.int64)
