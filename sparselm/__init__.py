@@ -42,7 +42,20 @@ from sparselm.losses import (
 )
 from sparselm.manifolds import SE2, SE3, SO2, SO3, Euclidean, Product, Sphere
 from sparselm.problem import Problem, ResidualGroup
-from sparselm.residuals import BatchResidual, Between, BetweenUncoupled, Landmark, Prior, SnavelyReprojection
+from sparselm.residuals import (
+    BatchResidual,
+    Between,
+    BetweenUncoupled,
+    FisheyeReprojection,
+    Landmark,
+    OpenCVReprojection,
+    PinholeReprojection,
+    Prior,
+    RadialReprojection,
+    SimpleRadialReprojection,
+    SnavelyReprojection,
+    StereoReprojection,
+)
 from sparselm.residuals.autodiff import ResidualFunction, residual
 from sparselm.result import Iteration, Result
 from sparselm.scipy_api import least_squares
@@ -72,6 +85,7 @@ __all__ = [
     "Euclidean",
     "Evaluation",
     "FileFormatError",
+    "FisheyeReprojection",
     "Fixed",
     "GemanMcClure",
     "Huber",
@@ -82,22 +96,27 @@ __all__ = [
     "More",
     "Nielsen",
     "NonFiniteStartError",
+    "OpenCVReprojection",
+    "PinholeReprojection",
     "PluginError",
     "Prior",
     "Problem",
     "ProblemError",
     "Product",
+    "RadialReprojection",
     "ResidualFunction",
     "ResidualFunctionError",
     "ResidualGroup",
     "Result",
     "Scaled",
+    "SimpleRadialReprojection",
     "SnavelyReprojection",
     "SoftL1",
     "SolverError",
     "SparselmError",
     "Sphere",
     "Status",
+    "StereoReprojection",
     "SuperLU",
     "Tolerant",
     "Trivial",
