@@ -56,7 +56,7 @@ def main():
             found.append(compare(facts, file, arguments))
             tell(found[-1], arguments)
             if arguments.json:
-                Path(arguments.json).write_text(json.dumps({"machine": machine(), "problems": found}, indent=1))
+                write_json(arguments.json, {"machine": machine(), "problems": found})
     if arguments.plot:
         plot(found, arguments.plot)
 
@@ -84,6 +84,8 @@ def parse():
     num_problems = len(arguments.files) + len(arguments.street)
     if not num_problems or (arguments.best and num_problems > 1):
         parser.error("expected files or --street" if not num_problems else "--best is that of one problem")
+    if arguments.runs < 1:
+        parser.error(f"--runs {arguments.runs}: expected at least one")
     return arguments
 
 
@@ -225,7 +227,10 @@ def compare(facts, file, arguments):
 def result(solver, best):
     runs = [run["trace"] for run in solver.runs]
     found = {"name": solver.name, "side": solver.side, "facts": solver.facts, "first": solver.first, "runs": solver.runs}
-    return found | {"summary": traces.summary(runs, best)}
+    summary = traces.summary(runs, best)
+    if "total" in solver.runs[0]:  # Ceres's table lacks the step that meets a tolerance: it is tried, but not applied
+        summary["own_stop"] = median(run["total"] for run in solver.runs)
+    return found | {"summary": summary}
 
 
 def machine():
@@ -296,6 +301,12 @@ def warnings(solver, initial):
         yield f"WARNING: {late:.2f} s of compiling and loading in a timed run"
 
 
+def write_json(path, figures):
+    """Write what was measured; what is infinite, because it was never reached, becomes null."""
+    figures = json.loads(json.dumps(figures), parse_constant=lambda _: None)
+    Path(path).write_text(json.dumps(figures, indent=1))
+
+
 def plot(problems, path):
     """Relative excess of the cost over seconds, one line a solver: its run in the middle."""
     from matplotlib.figure import Figure
@@ -304,7 +315,8 @@ def plot(problems, path):
     for axes, problem in zip(figure.subplots(len(problems), squeeze=False)[:, 0], problems, strict=True):
         for solver in problem["solvers"]:
             middle = traces.middle_run([run["trace"] for run in solver["runs"]], problem["best"])
-            seconds, excess = zip(*traces.excess(middle, problem["best"]), strict=True)
+            above = traces.excess(middle, problem["best"])
+            seconds, excess = [now for now, _ in above], [value for _, value in above]
             style = "-" if solver["side"] == "sparselm" else "--"
             axes.plot(seconds, excess, style, drawstyle="steps-post", label=solver["name"])
         for level in traces.LEVELS:
