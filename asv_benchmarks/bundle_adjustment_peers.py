@@ -2,8 +2,8 @@
 
 Every solver works in a process of its own, in an interpreter of its own where that is asked for, on the same problem
 from the same start with the same number of threads. The processes stay, and solve in turns: ours, a peer, another peer,
-ours, … Levenberg–Marquardt has Ceres's parameters everywhere (initial radius 10⁴, Nielsen's update, tolerances 10⁻¹⁰ of
-the gradient and 10⁻⁸ of the step) but in SciPy's trust region. Costs are ½ Σ ‖r‖², in pixels.
+ours, … Levenberg–Marquardt has Ceres's parameters everywhere (initial radius 10⁴, Nielsen's update; tolerances 10⁻¹⁰ of
+the gradient and 10⁻⁸ of the step, which GTSAM does not have), but SciPy's is a trust region. Costs are ½ Σ ‖r‖², in pixels.
 
 What is told is the time until the cost is within 1 %, 0.1 % and 0.01 % of the best one that is known: total times say
 where somebody chose to stop. The clock of ours starts with the call of ``solve`` and contains the analysis; that of
