@@ -166,7 +166,7 @@ def open_solvers(file, arguments):
         solver = Solver(name, side, options, pythons.get(side, sys.executable), file, arguments.threads)
         solvers.append(solver)
         if solver.reason:
-            print(f"skipped: {name}: {solver.reason} ({remedy(side)})", flush=True)
+            print(f"skipped: {name}: {solver.reason}{remedy(side)}", flush=True)
     return [solver for solver in solvers if solver.reason is None]
 
 
@@ -184,8 +184,8 @@ def linear_solver(text):
 def remedy(side):
     package = {"ceres": "pycolmap", "gtsam": "gtsam"}.get(side)
     if package is None:
-        return "see above"
-    return f"pip install {package} into a virtual environment, and name its interpreter with --{package}-python"
+        return ""
+    return f" (pip install {package} into a virtual environment, and name its interpreter with --{package}-python)"
 
 
 def compare(facts, file, arguments):
