@@ -7,10 +7,8 @@ over a turn; each side's best turn counts. Run it on an idle machine: parallel k
 thread, and suffer most from other work. ``--residual function`` takes Snavely's camera as a user would write it, in twelve
 lines with automatic derivatives, ``prepared`` the same with its rotation matrix prepared per camera.
 
-COLMAP cameras look along +z, those of BAL along −z: with D = diag(1, −1, −1), a BAL camera (R, t) is COLMAP's (D R, D t)
-and a pixel (u, v) becomes (u, −v); its RADIAL model with a principal point held at zero is then Snavely's, and costs agree.
-They differ for points behind a camera, to which COLMAP gives no residual: points with an observation at z ≥ 0 in BAL's
-camera frame are left out on both sides.
+``colmap.py`` says how COLMAP's camera is made that of BAL, so that costs agree. They differ for points behind a camera, to
+which COLMAP gives no residual: points with an observation at z ≥ 0 in BAL's camera frame are left out on both sides.
 """
 
 import argparse
@@ -83,18 +81,11 @@ def tell(sizes, rounds, arguments):
 
 def write_front(file, arguments):
     """Write the problem without the points that are seen from behind; sizes."""
-    import numpy as np
+    sys.path.append(str(Path(__file__).resolve().parent.parent))  # the folder problems is never installed
+    from problems.bundle_adjustment import without_points_behind
+    from sparselm.io import read_bal, write_bal
 
-    from sparselm.datasets.bundle_adjustment import camera_coordinates
-    from sparselm.io import BundleAdjustmentData, read_bal, write_bal
-
-    data = read_bal(file)
-    depth = camera_coordinates(data.cameras, data.points, data.camera_index, data.point_index)[:, 2]
-    keep = np.ones(len(data.points), dtype=bool)
-    keep[data.point_index[depth >= 0.0]] = False
-    seen = keep[data.point_index]
-    point_index = (np.cumsum(keep) - 1)[data.point_index[seen]]
-    front = BundleAdjustmentData(data.cameras, data.points[keep], data.camera_index[seen], point_index, data.pixels[seen])
+    front = without_points_behind(read_bal(file))
     write_bal(os.environ["SPARSELM_FRONT"], front)
     return f"{len(front.cameras)} cameras, {len(front.points)} points, {len(front.pixels)} observations"
 
@@ -128,6 +119,7 @@ def clocked(function):
 
 def measure_peer(file, arguments):
     """Jacobian evaluation time per evaluation, over as many steps of a solve that does not stop early."""
+    import colmap
     import numpy as np
     import pycolmap
     from pycolmap import pyceres
@@ -135,23 +127,16 @@ def measure_peer(file, arguments):
     with contextlib.suppress(AttributeError):
         pycolmap.logging.minloglevel = 2
     data = np.load(file)
-    reconstruction = as_reconstruction(pycolmap, data)
-    options = pycolmap.BundleAdjustmentOptions()
-    options.print_summary = False
-    options.refine_focal_length = options.refine_extra_params = True
-    options.refine_principal_point = options.refine_sensor_from_rig = False
-    options.ceres.auto_select_solver_type = False
-    options.ceres.min_num_residuals_for_cpu_multi_threading = 0
-    solver = options.ceres.solver_options
-    solver.linear_solver_type = pyceres.LinearSolverType.SPARSE_SCHUR
-    solver.num_threads = arguments.threads
-    solver.max_num_iterations = arguments.evaluations
-    solver.function_tolerance = solver.gradient_tolerance = solver.parameter_tolerance = 0.0
-    options.ceres.solver_options = solver
-    config = pycolmap.BundleAdjustmentConfig()
-    for image in range(1, len(data["cameras"]) + 1):
-        config.add_image(image)
-    adjuster = pycolmap.create_default_ceres_bundle_adjuster(options, config, reconstruction)
+    reconstruction = colmap.as_reconstruction(data)
+    adjuster = colmap.make_adjuster(
+        reconstruction,
+        linear_solver_type=pyceres.LinearSolverType.SPARSE_SCHUR,
+        num_threads=arguments.threads,
+        max_num_iterations=arguments.evaluations,
+        function_tolerance=0.0,
+        gradient_tolerance=0.0,
+        parameter_tolerance=0.0,
+    )
     summary = adjuster.solve().ceres_summary
     return {
         "seconds": summary.jacobian_evaluation_time_in_seconds / summary.num_jacobian_evaluations,
@@ -159,42 +144,6 @@ def measure_peer(file, arguments):
         "cost": summary.initial_cost,
         "version": pycolmap.__version__,
     }
-
-
-def as_reconstruction(pycolmap, data):
-    """One camera, rig, image and frame per BAL camera, and a track per point."""
-    import numpy as np
-
-    flip = np.array([1.0, -1.0, -1.0])
-    camera_index, point_index, pixels = data["camera_index"], data["point_index"], data["pixels"]
-    reconstruction = pycolmap.Reconstruction()
-    tracks = [pycolmap.Track() for _ in data["points"]]
-    for number, (*pose, focal, k1, k2) in enumerate(data["cameras"], start=1):
-        observations = np.flatnonzero(camera_index == number - 1)
-        camera = pycolmap.Camera(
-            model="RADIAL", width=1, height=1, camera_id=number, params=[focal, 0.0, 0.0, k1, k2]
-        )
-        reconstruction.add_camera_with_trivial_rig(camera)
-        image = pycolmap.Image(
-            name=str(number), keypoints=pixels[observations] * flip[:2], camera_id=number, image_id=number
-        )
-        rotation = pycolmap.Rotation3d(flip[:, None] * rotation_matrix(np.array(pose[:3])))
-        reconstruction.add_image_with_trivial_frame(image, pycolmap.Rigid3d(rotation, flip * np.array(pose[3:])))
-        for keypoint, observation in enumerate(observations):
-            tracks[point_index[observation]].add_element(number, keypoint)
-    for point, track in zip(data["points"], tracks, strict=True):
-        reconstruction.add_point3D(point, track)
-    return reconstruction
-
-
-def rotation_matrix(axis_angle):
-    """Rodrigues's formula."""
-    import numpy as np
-
-    angle = np.linalg.norm(axis_angle)
-    x, y, z = axis_angle / angle if angle > 0.0 else axis_angle
-    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    return np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * (cross @ cross)
 
 
 if __name__ == "__main__":

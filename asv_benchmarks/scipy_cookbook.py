@@ -70,15 +70,26 @@ def project(points, cameras):
     return plane * (cameras[:, 6] * distortion)[:, None]
 
 
+def residual_function(data):
+    """Residuals as a function of one vector, cameras then points, and where it starts; data as arrays by name."""
+    num_camera_values = data["cameras"].size
+
+    def fun(x):
+        cameras, points = x[:num_camera_values].reshape(-1, 9), x[num_camera_values:].reshape(-1, 3)
+        return (project(points[data["point_index"]], cameras[data["camera_index"]]) - data["pixels"]).ravel()
+
+    return fun, np.hstack((data["cameras"].ravel(), data["points"].ravel()))
+
+
 def sparsity(data):
     """Two rows an observation, nine columns a camera, three a point."""
-    offset = 9 * len(data.cameras)
+    offset = 9 * len(data["cameras"])
     columns = np.hstack(
-        (9 * data.camera_index[:, None] + np.arange(9), offset + 3 * data.point_index[:, None] + np.arange(3))
+        (9 * data["camera_index"][:, None] + np.arange(9), offset + 3 * data["point_index"][:, None] + np.arange(3))
     )
     columns = np.repeat(columns, 2, axis=0)
     rows = np.repeat(np.arange(len(columns)), 12)
-    shape = (len(columns), offset + 3 * len(data.points))
+    shape = (len(columns), offset + 3 * len(data["points"]))
     return coo_array((np.ones(rows.size, dtype=int), (rows, columns.ravel())), shape=shape).tocsr()
 
 
@@ -90,14 +101,8 @@ def measure(file, side):
         from scipy.optimize import least_squares
     else:
         from sparselm import least_squares
-    data = read_bal(file)
-    num_camera_values = data.cameras.size
-
-    def fun(x):
-        cameras, points = x[:num_camera_values].reshape(-1, 9), x[num_camera_values:].reshape(-1, 3)
-        return (project(points[data.point_index], cameras[data.camera_index]) - data.pixels).ravel()
-
-    start = np.hstack((data.cameras.ravel(), data.points.ravel()))
+    data = vars(read_bal(file))
+    fun, start = residual_function(data)
     pattern = sparsity(data)
     least_squares(lambda x: x * x - 1.0, np.full(2000, 3.0), jac_sparsity=eye_array(2000), max_nfev=2)
     began = time.perf_counter()
