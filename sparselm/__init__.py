@@ -26,6 +26,7 @@ from sparselm.linear_solvers.dense_cholesky import DenseCholesky
 from sparselm.linear_solvers.dense_qr import DenseQR
 from sparselm.linear_solvers.lsmr import LSMR
 from sparselm.linear_solvers.lsqr import LSQR
+from sparselm.linear_solvers.schur import SchurCholesky
 from sparselm.linear_solvers.superlu import SuperLU
 from sparselm.losses import (
     Arctan,
@@ -109,6 +110,7 @@ __all__ = [
     "ResidualGroup",
     "Result",
     "Scaled",
+    "SchurCholesky",
     "SimpleRadialReprojection",
     "SnavelyReprojection",
     "SoftL1",

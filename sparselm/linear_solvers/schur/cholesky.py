@@ -1,20 +1,22 @@
-"""The linear solver ``SchurCholesky``: points eliminated one by one, and a Cholesky factorisation of what is left."""
+"""The linear solver ``SchurCholesky``: unconnected blocks are eliminated, what is left is factorised by blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from sparselm.errors import SolverError
 from sparselm.linear_solvers.base import AbstractLinearSolver, Failure, Need, SolveFacts
-from sparselm.linear_solvers.block_cholesky.numeric import Numeric
+from sparselm.linear_solvers.block_cholesky.numeric import Numeric, Precision, refine
+from sparselm.linear_solvers.block_cholesky.solver import SINGLE_STEPS
 from sparselm.linear_solvers.block_cholesky.symbolic import build_symbolic
-from sparselm.linear_solvers.ordering import Choice, find_ordering, inverse_order
-from sparselm.linear_solvers.schur.choice import choose_eliminated
+from sparselm.linear_solvers.ordering import Choice as OrderingChoice
+from sparselm.linear_solvers.ordering import find_ordering, inverse_order
+from sparselm.linear_solvers.schur.choice import Choice, choose_eliminated
 from sparselm.linear_solvers.schur.complement import ReducedPattern
 from sparselm.linear_solvers.schur.elimination import Elimination
 from sparselm.linear_solvers.schur.partition import Partition
@@ -26,61 +28,123 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 
+NOT_POSITIVE_DEFINITE = "JᵀJ + D is not positive definite"
+
 
 @dataclass(frozen=True)
 class SchurCholesky(AbstractLinearSolver):
-    """Elimination of unconnected blocks, such as points, and a sparse Cholesky factorisation of the Schur complement."""
+    r"""Elimination of unconnected variable blocks, and a sparse Cholesky factorisation of their Schur complement.
+
+    Of x = (x_K, x_E), eliminated and kept columns, whose blocks e no residual block connects with one another,
+
+    .. math:: S x_K = b_K - \sum_e W_e (V_e + D_e)^{-1} b_e, \qquad
+       S = H + D - \sum_e W_e (V_e + D_e)^{-1} W_e^T, \qquad
+       x_e = (V_e + D_e)^{-1} (b_e - W_e^T x_K),
+
+    with V_e, W_e and H the blocks of JᵀJ. In bundle adjustment the points are eliminated and S has the size of the cameras.
+
+    Parameters
+    ----------
+    eliminate
+        Names of variable groups to eliminate; by default those are looked for whose blocks are small and unconnected.
+    ordering
+        Fill-reducing order of the kept blocks; see :class:`sparselm.BlockCholesky`.
+    precision
+        ``"float32"`` keeps the factor of S in half the memory, and refines each solution with S in float64.
+
+    References
+    ----------
+    B. Triggs, P. McLauchlan, R. Hartley, A. Fitzgibbon, "Bundle adjustment: a modern synthesis", 2000, section 6.1.
+    """
 
     eliminate: Sequence[str] | None = None
-    ordering: Choice = "auto"
+    ordering: OrderingChoice = "auto"
+    precision: Precision = "float64"
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.BLOCKS})
 
-    def analyze(self, structure: Structure, previous: Any = None) -> SchurPlan:
+    def analyze(self, structure: Structure, previous: Any = None) -> SchurCholeskyPlan:
+        """Choose what to eliminate, find the blocks of S, order them, and factorise symbolically."""
+        if self.ordering not in get_args(OrderingChoice):
+            raise SolverError(
+                f"SchurCholesky: ordering {self.ordering!r}, expected one of {', '.join(get_args(OrderingChoice))}"
+            )
+        if self.precision not in get_args(Precision):
+            raise SolverError(f"SchurCholesky: precision {self.precision!r}, expected float64 or float32")
         choice = choose_eliminated(structure, self.eliminate)
         partition = Partition(structure, choice)
         pattern = ReducedPattern(partition)
         graph = pattern.graph
         symbolic = build_symbolic(graph, find_ordering(graph.indptr, graph.indices, graph.sizes, self.ordering))
-        numeric = Numeric(symbolic)
-        position = inverse_order(symbolic.order)
-        source, edges = symbolic.edge_source, graph.num_edges
-        matrix = ReducedMatrix(pattern, position, source[edges:], source[:edges])
-        return SchurPlan(choice, partition, Elimination(partition), matrix, numeric)
+        numeric = Numeric(symbolic, self.precision)
+        source = symbolic.edge_source
+        below, diagonal = source[: graph.num_edges], source[graph.num_edges :]
+        matrix = ReducedMatrix(pattern, inverse_order(symbolic.order), diagonal, below)
+        return SchurCholeskyPlan(choice, partition, Elimination(partition), matrix, numeric)
 
-    def prepare(self, plan: SchurPlan, linearization: Linearization) -> SchurPlan:
+    def prepare(self, plan: SchurCholeskyPlan, linearization: Linearization) -> SchurCholeskyPlan:
+        """Compute V and H."""
         plan.linearization = linearization
         plan.elimination.prepare(linearization)
         plan.matrix.prepare(linearization)
         return plan
 
-    def factorize(self, system: SchurPlan, damping: Array) -> SchurPlan | Failure:
-        bad = system.elimination.factorize(system.linearization, damping)
-        if bad >= 0:
-            return Failure("a block of JᵀJ + D that is to be eliminated is not positive definite", bad)
+    def factorize(self, system: SchurCholeskyPlan, damping: Array) -> SchurCholeskyPlan | Failure:
+        """Eliminate, compute S, and factorise it."""
+        assert system.linearization is not None
         numeric = system.numeric
-        system.matrix.compute(system.elimination, numeric.store)
-        np.take(damping, system.partition.columns, out=system.damping, mode="clip")
-        if numeric.factorize(system.damping):
-            return system
-        if not numeric.is_finite() or np.isnan(damping).any():
+        block = system.elimination.factorize(system.linearization, damping)
+        if block < 0:
+            system.matrix.compute(system.elimination, numeric.store)
+            np.take(damping, system.partition.columns, out=system.damping, mode="clip")
+            if numeric.factorize(system.damping):
+                return system
+            block = int(system.partition.kept[numeric.bad_blocks()[0]])
+        if not np.isfinite(system.linearization.diagonal).all() or np.isnan(damping).any():
             return Failure("JᵀJ + D has an entry that is not finite")
-        block = int(system.partition.kept[numeric.bad_blocks()[0]])
-        return Failure("the Schur complement of JᵀJ + D is not positive definite", block)
+        return Failure(NOT_POSITIVE_DEFINITE, block)
 
     def solve(
-        self, factor: SchurPlan, rhs: Array, out: Array, *, tolerance: float | None = None, guess: Array | None = None
+        self,
+        factor: SchurCholeskyPlan,
+        rhs: Array,
+        out: Array,
+        *,
+        tolerance: float | None = None,
+        guess: Array | None = None,
     ) -> SolveFacts:
+        """Reduce the right-hand side, solve, and substitute back; with a float32 factor, x_K is refined."""
+        numeric, nonzeros = factor.numeric, factor.numeric.symbolic.nonzeros
         factor.elimination.forward(rhs, factor.reduced)
-        held = factor.numeric.hold(factor.reduced[np.newaxis])
-        factor.numeric.solve(held, factor.solution[np.newaxis])
+        held = numeric.hold(factor.reduced[np.newaxis])
+        numeric.solve(held, factor.solution[np.newaxis])
+        facts = SolveFacts(factor_nonzeros=nonzeros)
+        if self.precision == "float32":
+            steps, norm = refine(numeric, held[0], factor.solution, SINGLE_STEPS)
+            facts = SolveFacts(factor_nonzeros=nonzeros, inner_iterations=steps, residual_norm=norm)
         factor.elimination.backward(factor.solution, out)
-        return SolveFacts(factor_nonzeros=factor.numeric.symbolic.nonzeros)
+        return facts
+
+    def describe(self, plan: SchurCholeskyPlan) -> str:
+        """What is eliminated, and the sizes of S and of its factor."""
+        s = plan.numeric.symbolic
+        return (
+            f"eliminated {plan.choice.reason}; Schur complement of {s.size} columns in {len(s.order)} blocks with "
+            f"{s.graph.num_edges} below the diagonal, {s.ordering.name} order, nnz(L) {s.nonzeros}, {s.flops:.3g} operations, "
+            f"{plan.numeric.dtype}"
+        )
 
 
-class SchurPlan:
-    def __init__(self, choice, partition, elimination, matrix, numeric) -> None:
-        self.choice, self.partition, self.elimination = choice, partition, elimination
-        self.matrix, self.numeric = matrix, numeric
-        n = len(partition.columns)
-        self.damping, self.reduced, self.solution = np.zeros((3, n))
+class SchurCholeskyPlan:
+    """Workspace of one problem."""
+
+    def __init__(
+        self, choice: Choice, partition: Partition, elimination: Elimination, matrix: ReducedMatrix, numeric: Numeric
+    ) -> None:
+        self.choice = choice
+        self.partition = partition
+        self.elimination = elimination
+        self.matrix = matrix
+        self.numeric = numeric
+        self.linearization: Linearization | None = None
+        self.damping, self.reduced, self.solution = np.zeros((3, len(partition.columns)))
