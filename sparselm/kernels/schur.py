@@ -202,13 +202,12 @@ def subtract_pairs(d, ka, kb, stride_a, stride_b):
     """Kernel for the blocks S_ab = H_ab − Σ Y_ea Y_ebᵀ, each summed over its list of pairs of slots.
 
     Piece p sums pairs ``begin[p]:end[p]`` of the lists ``left`` and ``right`` for the block at ``target[p]`` of ``S``; it
-    starts from the block at ``source[p]`` of ``H``, or from zero where that is negative. ``ld`` and ``ldh`` separate columns.
-    Tasks, runs of pieces, are taken by whichever thread is free: none depends on another.
+    starts from the block at ``source[p]`` of ``H``, or from zero where that is negative. Tasks, runs of pieces, are taken by whichever thread is free: none depends on another.
     """
     size_a, size_b = d * ka, d * kb
 
     @kernel
-    def run(task_ptr, begin, end, left, right, target, ld, source, H, ldh, Y_a, Y_b, S, lanes, counter):
+    def run(task_ptr, begin, end, left, right, target, source, H, Y_a, Y_b, S, lanes, counter):
         counter[0] = 0
         tasks = task_ptr.shape[0] - 1
         for _ in prange(lanes):
@@ -216,7 +215,7 @@ def subtract_pairs(d, ka, kb, stride_a, stride_b):
             while task < tasks:
                 for p in range(task_ptr[task], task_ptr[task + 1]):
                     sum_products(
-                        d, ka, kb, 1, size_a, size_b, S, target[p], ld, H, source[p], ldh, Y_a, 0, stride_a, ka, left,
+                        d, ka, kb, 1, size_a, size_b, S, target[p], ka, H, source[p], ka, Y_a, 0, stride_a, ka, left,
                         Y_b, 0, stride_b, kb, right, begin[p], end[p],
                     )  # fmt: skip
                 task = fetch_add(counter, 0)
@@ -225,12 +224,11 @@ def subtract_pairs(d, ka, kb, stride_a, stride_b):
 
 
 @serial_kernel
-def add_partial_sums(split_ptr, partial, ka, kb, source, H, ldh, target, S, ld):
+def add_partial_sums(split_ptr, partial, area, source, H, target, S):
     """S_ab = H_ab + Σ of what ``subtract_pairs`` has left of long sums, in their order; H_ab = 0 where its source is < 0."""
     for s in range(target.shape[0]):
-        for c in range(kb):
-            for r in range(ka):
-                total = H[source[s] + c * ldh + r] if source[s] >= 0 else 0.0
-                for p in range(split_ptr[s], split_ptr[s + 1]):
-                    total += partial[p * ka * kb + c * ka + r]
-                S[target[s] + c * ld + r] = total
+        for r in range(area):
+            total = H[source[s] + r] if source[s] >= 0 else 0.0
+            for p in range(split_ptr[s], split_ptr[s + 1]):
+                total += partial[p * area + r]
+            S[target[s] + r] = total

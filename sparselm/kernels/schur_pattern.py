@@ -51,7 +51,8 @@ def list_neighbours(lane_ptr, by_ptr, by_order, eliminated, ptr, kept, row_ptr, 
 def count_pairs(lane_ptr, by_ptr, by_order, eliminated, ptr, kept, row_ptr, low, number, own, marks, counts):
     """How many pairs each block of the complement sums.
 
-    Block (a, b), b < a, stands at ``row_ptr[a] …`` of ``low`` and has the number ``number[…]``, the diagonal one ``own[a]``.
+    Block (a, b), b < a, stands at ``row_ptr[a] …`` of ``low`` and has the number ``number[…]``, the diagonal one ``own[a]``;
+    pairs of blocks with a number below zero are left out.
     """
     for lane in prange(lane_ptr.shape[0] - 1):
         for a in range(lane_ptr[lane], lane_ptr[lane + 1]):
@@ -61,7 +62,9 @@ def count_pairs(lane_ptr, by_ptr, by_order, eliminated, ptr, kept, row_ptr, low,
             for t in range(by_ptr[a], by_ptr[a + 1]):
                 i = by_order[t]
                 for j in range(ptr[eliminated[i]], i):
-                    counts[marks[lane, kept[j]]] += 1
+                    block = marks[lane, kept[j]]
+                    if block >= 0:
+                        counts[block] += 1
 
 
 @kernel
@@ -82,10 +85,11 @@ def place_pairs(
                 fill[own[a]] += 1
                 for j in range(ptr[eliminated[i]], i):
                     block = marks[lane, kept[j]]
-                    place = fill[block]
-                    fill[block] += 1
-                    left[place] = slot[j] if turned[block] else slot[i]
-                    right[place] = slot[i] if turned[block] else slot[j]
+                    if block >= 0:
+                        place = fill[block]
+                        fill[block] += 1
+                        left[place] = slot[j] if turned[block] else slot[i]
+                        right[place] = slot[i] if turned[block] else slot[j]
 
 
 @serial_kernel

@@ -107,10 +107,10 @@ class CouplingLists:
         """Pairs of slots that each block sums: bounds, and the slots of its row and of its column.
 
         The blocks are counted as the caller likes: ``number`` is that of each block below the diagonal, ``own`` that of each
-        diagonal one. ``turned`` tells, by these numbers, of which the row is the lower kept block.
+        diagonal one, and −1 leaves a block out. ``turned`` tells, by these numbers, of which the row is the lower kept block.
         """
         n = self.num_kept
-        counts = np.zeros(len(number) + n, dtype=np.int64)
+        counts = np.zeros(len(turned), dtype=np.int64)
         rows = pattern.row_ptr, pattern.low, number
         marks = self._marks()
         count_pairs(*self._arguments, *rows, own, marks, counts)

@@ -74,33 +74,38 @@ class ReducedMatrix:
         Where each kept block stands in the matrix; the row of a block is the later one of its two kept blocks.
     diagonal, below : (num_kept,), (num_pairs,) int64
         Where the block of each kept block, and of each pair of the pattern, begins.
-    ld
-        What separates the columns of a block; 0: its own number of rows.
+    chosen : (num_pairs,) bool, optional
+        Blocks below the diagonal to compute; all of them by default, and ``below`` is only of these.
     """
 
     def __init__(
-        self, pattern: ReducedPattern, position: IndexArray, diagonal: LongArray, below: LongArray, ld: int = 0
+        self,
+        pattern: ReducedPattern,
+        position: IndexArray,
+        diagonal: LongArray,
+        below: LongArray,
+        chosen: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         sizes = pattern.partition.sizes
         n, num_pairs = pattern.partition.num_kept, len(below)
-        self._ld = ld
         self._lanes = numba.get_num_threads()
         self._counter = np.zeros(8, dtype=np.int64)
-        turned = np.append(position[pattern.high] < position[pattern.low], np.zeros(n, dtype=bool))
         every = np.arange(n, dtype=np.int32)
-        high, low = np.append(pattern.high, every), np.append(pattern.low, every)
+        which = slice(None) if chosen is None else chosen
+        high, low = np.append(pattern.high[which], every), np.append(pattern.low[which], every)
+        turned = position[high] < position[low]
         rows, columns = sizes[np.where(turned, low, high)], sizes[np.where(turned, high, low)]
         kept_diagonal, kept_below = self._bind_kept(pattern, position)
-        source = np.full(num_pairs + n, -1, dtype=np.int64)
-        source[pattern.number_of_kept_pairs()] = kept_below
-        source[num_pairs:] = kept_diagonal
+        of_pair = np.full(len(pattern.high), -1, dtype=np.int64)
+        of_pair[pattern.number_of_kept_pairs()] = kept_below
+        source = np.append(of_pair[which], kept_diagonal)
         # Blocks of the same sizes are numbered in a row, so that one call of a kernel does them; among them by rows.
         order = np.lexsort((high, columns, rows)) if len(np.unique(sizes)) > 1 else np.argsort(high, kind="stable")
         number = np.empty(len(order), dtype=np.int32)
         number[order] = np.arange(len(order), dtype=np.int32)
-        lists = [
-            own.lists(pattern, number[:num_pairs], number[num_pairs:], turned[order]) for own in pattern.couplings
-        ]
+        of_pair = np.full(len(pattern.high), -1, dtype=np.int32)
+        of_pair[which] = number[:num_pairs]
+        lists = [own.lists(pattern, of_pair, number[num_pairs:], turned[order]) for own in pattern.couplings]
         target = np.append(below, diagonal)
         self._passes = list(_passes(pattern, lists, rows[order], columns[order], target[order], source[order]))
 
@@ -138,18 +143,16 @@ class ReducedMatrix:
                 a, b = (part.blocks.couplings[number] for number in p.couplings)
                 d, stride_a, stride_b = part.blocks.size, a.stride, b.stride
                 Y_a, Y_b = (part.Y[number] for number in p.couplings)
-            H, ldh = (S, self._ld or ka) if p.continued else (self.H, ka)
+            H = S if p.continued else self.H
             run = subtract_pairs(d, ka, kb, stride_a, stride_b)
-            for pieces, out, ld in ((p.whole, S, self._ld or ka), (p.split, p.partial, ka)):
+            for pieces, out in ((p.whole, S), (p.split, p.partial)):
                 if len(pieces.target):
                     run(
-                        pieces.task_ptr, pieces.begin, pieces.end, p.left, p.right, pieces.target, ld, pieces.source, H,
-                        ldh, Y_a, Y_b, out, self._lanes, self._counter,
+                        pieces.task_ptr, pieces.begin, pieces.end, p.left, p.right, pieces.target, pieces.source, H,
+                        Y_a, Y_b, out, self._lanes, self._counter,
                     )  # fmt: skip
             if len(p.split_target):
-                add_partial_sums(
-                    p.split_ptr, p.partial, ka, kb, p.split_source, H, ldh, p.split_target, S, self._ld or ka
-                )
+                add_partial_sums(p.split_ptr, p.partial, ka * kb, p.split_source, H, p.split_target, S)
 
 
 def _passes(
