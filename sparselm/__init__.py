@@ -26,7 +26,7 @@ from sparselm.linear_solvers.dense_cholesky import DenseCholesky
 from sparselm.linear_solvers.dense_qr import DenseQR
 from sparselm.linear_solvers.lsmr import LSMR
 from sparselm.linear_solvers.lsqr import LSQR
-from sparselm.linear_solvers.schur import SchurCholesky
+from sparselm.linear_solvers.schur import SchurCholesky, SchurPCG
 from sparselm.linear_solvers.superlu import SuperLU
 from sparselm.losses import (
     Arctan,
@@ -42,6 +42,7 @@ from sparselm.losses import (
     Welsch,
 )
 from sparselm.manifolds import SE2, SE3, SO2, SO3, Euclidean, Product, Sphere
+from sparselm.preconditioners import BlockJacobi, ClusterJacobi, ClusterTridiagonal, PowerSeries, SchurJacobi
 from sparselm.problem import Problem, ResidualGroup
 from sparselm.residuals import (
     BatchResidual,
@@ -78,8 +79,11 @@ __all__ = [
     "Between",
     "BetweenUncoupled",
     "BlockCholesky",
+    "BlockJacobi",
     "Cauchy",
     "Cholmod",
+    "ClusterJacobi",
+    "ClusterTridiagonal",
     "Composed",
     "DenseCholesky",
     "DenseQR",
@@ -100,6 +104,7 @@ __all__ = [
     "OpenCVReprojection",
     "PinholeReprojection",
     "PluginError",
+    "PowerSeries",
     "Prior",
     "Problem",
     "ProblemError",
@@ -111,6 +116,8 @@ __all__ = [
     "Result",
     "Scaled",
     "SchurCholesky",
+    "SchurJacobi",
+    "SchurPCG",
     "SimpleRadialReprojection",
     "SnavelyReprojection",
     "SoftL1",

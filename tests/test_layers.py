@@ -27,6 +27,8 @@ ROOMS = [
     {"problem"},
     {"variables"},
     {"damping"},
+    {"linear_solvers.schur"},
+    {"preconditioners"},
     {"linear_solvers", "residuals"},
     {"autodiff"},
     {"losses", "manifolds"},

@@ -11,7 +11,7 @@ take 10 vectors and a number instead of 18 vectors.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from llvmlite import binding, ir
 from numba import types
@@ -182,8 +182,8 @@ def sum_products(
     d, ka, kb, minus, far_a, far_b = (x.literal_value for x in sizes)
 
     def generate(context, builder, signature, args):
-        places = dict(zip("C c ldc H h ldh A a next_a lda I B b next_b ldb J begin end".split(), args[6:], strict=True))
-        kinds = dict(zip("C c ldc H h ldh A a next_a lda I B b next_b ldb J begin end".split(), signature.args[6:], strict=True))
+        places = dict(zip(["C", "c", "ldc", "H", "h", "ldh", "A", "a", "next_a", "lda", "I", "B", "b", "next_b", "ldb", "J", "begin", "end"], args[6:], strict=True))
+        kinds = dict(zip(["C", "c", "ldc", "H", "h", "ldh", "A", "a", "next_a", "lda", "I", "B", "b", "next_b", "ldb", "J", "begin", "end"], signature.args[6:], strict=True))
 
         def pointer(array, index):
             return address(context, builder, kinds[array], places[array], index)

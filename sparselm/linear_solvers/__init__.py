@@ -5,6 +5,7 @@ solver               use
 ===================  ==========================================================================================
 ``BlockCholesky``    sparse Cholesky by blocks, for most problems
 ``SchurCholesky``    the same after points, say, are eliminated: bundle adjustment
+``SchurPCG``         and conjugate gradients instead: bundle adjustment of any size
 ``Cholmod``          sparse Cholesky by CHOLMOD; needs scikit-sparse
 ``SuperLU``          sparse LU, to compare with
 ``DenseCholesky``    up to a few hundred columns, or where JᵀJ is full
@@ -20,7 +21,7 @@ from sparselm.linear_solvers.dense_cholesky import DenseCholesky
 from sparselm.linear_solvers.dense_qr import DenseQR
 from sparselm.linear_solvers.lsmr import LSMR
 from sparselm.linear_solvers.lsqr import LSQR
-from sparselm.linear_solvers.schur import SchurCholesky
+from sparselm.linear_solvers.schur import SchurCholesky, SchurPCG
 from sparselm.linear_solvers.superlu import SuperLU
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Failure",
     "Need",
     "SchurCholesky",
+    "SchurPCG",
     "SolveFacts",
     "SuperLU",
 ]

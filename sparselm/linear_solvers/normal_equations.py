@@ -70,6 +70,8 @@ class BlockPattern:
     structure
     chosen : (num_blocks,) int32, optional
         Variable blocks of the structure that the pattern is of, and in which order it numbers them; all of them by default.
+    diagonal_only
+        Leave out the pairs.
 
     Attributes
     ----------
@@ -81,7 +83,9 @@ class BlockPattern:
     products : list of _Products
     """
 
-    def __init__(self, structure: Structure, chosen: IndexArray | None = None) -> None:
+    def __init__(
+        self, structure: Structure, chosen: IndexArray | None = None, *, diagonal_only: bool = False
+    ) -> None:
         self.structure = structure
         sizes: IndexArray = np.diff(structure.block_columns).astype(np.int32)
         self._number: IndexArray | None = None
@@ -102,7 +106,7 @@ class BlockPattern:
                 if not (of_span >= 0).any():
                     continue
                 self.products.append(_Products(span, a, a, LOWER, _chosen_gather(operand, of_span), target))
-                for b in present[position + 1 :]:
+                for b in present[position + 1 :] if not diagonal_only else ():
                     found += self._off_diagonal(span, a, b)
             for a, b, blocks in span.shared:
                 operand = span.operands[a]

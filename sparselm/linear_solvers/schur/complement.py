@@ -101,6 +101,12 @@ class CouplingLists:
         list_neighbours(*self._arguments, row_ptr, self._marks(), high, low)
         return high, low
 
+    def counts(self, pattern: ReducedPattern, number: IndexArray, own: IndexArray) -> LongArray:
+        """How many pairs of slots each block sums, by the numbers that :meth:`lists` describes."""
+        counts = np.zeros(int(max(number.max(initial=-1), own.max(initial=-1))) + 1, dtype=np.int64)
+        count_pairs(*self._arguments, pattern.row_ptr, pattern.low, number, own, self._marks(), counts)
+        return counts
+
     def lists(
         self, pattern: ReducedPattern, number: IndexArray, own: IndexArray, turned: BoolArray
     ) -> tuple[LongArray, IndexArray, IndexArray]:
@@ -109,12 +115,10 @@ class CouplingLists:
         The blocks are counted as the caller likes: ``number`` is that of each block below the diagonal, ``own`` that of each
         diagonal one, and −1 leaves a block out. ``turned`` tells, by these numbers, of which the row is the lower kept block.
         """
-        n = self.num_kept
-        counts = np.zeros(len(turned), dtype=np.int64)
-        rows = pattern.row_ptr, pattern.low, number
-        marks = self._marks()
-        count_pairs(*self._arguments, *rows, own, marks, counts)
-        ptr = np.append(0, np.cumsum(counts))
+        ptr = np.append(0, np.cumsum(self.counts(pattern, number, own)))
         left, right = np.zeros((2, int(ptr[-1]) + MARGIN), dtype=np.int32)
-        place_pairs(*self._arguments, self.blocks.slot, *rows, turned, own, marks, ptr[:-1].copy(), left, right)
+        place_pairs(
+            *self._arguments, self.blocks.slot, pattern.row_ptr, pattern.low, number, turned, own, self._marks(),
+            ptr[:-1].copy(), left, right,
+        )  # fmt: skip
         return ptr, left, right

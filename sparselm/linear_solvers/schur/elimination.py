@@ -55,13 +55,25 @@ class Elimination:
         for part in self.parts:
             part.sums.assemble(linearization, part.V)
 
-    def factorize(self, linearization: Linearization, damping: Array) -> int:
-        """Factorise V + D and compute Y; the first variable block that is not positive definite, −1 where all are."""
+    def factor(self, damping: Array) -> int:
+        """Factorise V + D; the first variable block that is not positive definite, −1 where all are."""
         for part in self.parts:
-            bad = part.factorize(linearization, damping)
+            bad = part.factor(damping)
             if bad >= 0:
                 return int(part.blocks.blocks[bad])
         return -1
+
+    def couple(self, linearization: Linearization) -> None:
+        """Compute Y."""
+        for part in self.parts:
+            part.couple(linearization)
+
+    def factorize(self, linearization: Linearization, damping: Array) -> int:
+        """Both; the first variable block that is not positive definite, −1 where all are."""
+        block = self.factor(damping)
+        if block < 0:
+            self.couple(linearization)
+        return block
 
     def forward(self, b: Array, reduced: Array) -> None:
         """From b, by columns of J, to the right-hand side of S, by kept columns; c is kept."""
@@ -108,21 +120,20 @@ class EliminatedPart:
         self._c: Array = np.zeros((n, d))
         self._z: Array = np.zeros((n, d))
         self.Y = [aligned(len(coupling.kept) * coupling.stride) for coupling in blocks.couplings]
-        for Y in self.Y:
-            Y[:] = 0.0
         self._partial = [np.zeros((c.gather.num_slots, c.size)) for c in blocks.couplings]
 
-    def factorize(self, linearization: Linearization, damping: Array) -> int:
-        """L_e⁻¹ and Y; the first block that is not positive definite, −1 where all are."""
+    def factor(self, damping: Array) -> int:
+        """L_e⁻¹; the first block that is not positive definite, −1 where all are."""
         d = self.blocks.size
         np.take(damping, self._columns, out=self._damping, mode="clip")
         factor_blocks(d)(self.V.reshape(-1, d * d), self._damping, self.inverse, self._bad)
         failed = self._bad[self._bad >= 0]
-        if len(failed):
-            return int(failed[0])
+        return int(failed[0]) if len(failed) else -1
+
+    def couple(self, linearization: Linearization) -> None:
+        """Compute Y."""
         for coupling, Y in zip(self.blocks.couplings, self.Y, strict=True):
             self._couple(linearization, coupling, Y)
-        return -1
 
     def _couple(self, linearization: Linearization, coupling: Coupling, Y: Array) -> None:
         if not coupling.complete:
@@ -134,10 +145,20 @@ class EliminatedPart:
                 number > 0 or not coupling.complete, Y,
             )  # fmt: skip
 
+    def begin(self, b: Array) -> Array:
+        """c ← L⁻¹ b_e, which is kept."""
+        forward_blocks(self.blocks.size)(self.inverse, self.blocks.column, b, self._c)
+        return self._c
+
+    def finish(self, coupled: Array, x: Array) -> None:
+        """x_e ← L⁻ᵀ (c − what the solution of S contributes, given as ``(n, d)``)."""
+        np.subtract(self._c, coupled, out=self._z)
+        backward_blocks(self.blocks.size)(self.inverse, self.blocks.column, self._z, x)
+
     def forward(self, b: Array, reduced: Array) -> None:
         """c ← L⁻¹ b_e, and Y c off the kept columns."""
         d = self.blocks.size
-        forward_blocks(d)(self.inverse, self.blocks.column, b, self._c)
+        self.begin(b)
         for coupling, Y, partial in zip(self.blocks.couplings, self.Y, self._partial, strict=True):
             g = coupling.gather
             subtract_eliminated(coupling.size, d)(

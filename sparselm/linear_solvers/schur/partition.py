@@ -112,6 +112,14 @@ class EliminatedBlocks:
 class Partition:
     """The eliminated and the kept blocks of a structure.
 
+    Parameters
+    ----------
+    structure
+    choice
+    coupled
+        Find out which kept blocks each eliminated one is coupled with, and through which residual blocks; otherwise the
+        eliminated blocks keep their order and have no couplings.
+
     Attributes
     ----------
     structure : Structure
@@ -122,19 +130,22 @@ class Partition:
         Where each begins in a vector over the kept columns.
     columns : (num_kept_columns,) int64
         Columns of J of such a vector.
+    kept_number : (num_blocks + 1,) int32
+        Number of each variable block among the kept ones, −1 for eliminated ones, and at the end.
     eliminated : tuple of EliminatedBlocks
     """
 
-    def __init__(self, structure: Structure, choice: Choice) -> None:
+    def __init__(self, structure: Structure, choice: Choice, *, coupled: bool = True) -> None:
         self.structure = structure
+        self._coupled = coupled
         sizes = np.diff(structure.block_columns)
         self.kept: IndexArray = np.flatnonzero(~choice.eliminated).astype(np.int32)
         self.sizes: IndexArray = sizes[self.kept].astype(np.int32)
         self.first: LongArray = np.append(0, np.cumsum(self.sizes)).astype(np.int64)
         within = np.arange(self.first[-1]) - np.repeat(self.first[:-1], self.sizes)
         self.columns: LongArray = np.repeat(structure.block_columns[self.kept], self.sizes) + within
-        self._kept_number = np.full(structure.num_blocks + 1, -1, dtype=np.int32)
-        self._kept_number[self.kept] = np.arange(len(self.kept), dtype=np.int32)
+        self.kept_number: IndexArray = np.full(structure.num_blocks + 1, -1, dtype=np.int32)
+        self.kept_number[self.kept] = np.arange(len(self.kept), dtype=np.int32)
         self.eliminated = tuple(
             self._eliminate(np.flatnonzero(choice.eliminated & (sizes == size)).astype(np.int32), int(size))
             for size in np.unique(sizes[choice.eliminated])
@@ -145,6 +156,10 @@ class Partition:
         return len(self.kept)
 
     def _eliminate(self, blocks: IndexArray, size: int) -> EliminatedBlocks:
+        if not self._coupled:
+            none = np.zeros(0, dtype=np.int32)
+            ptr = np.zeros(len(blocks) + 1, dtype=np.int64)
+            return EliminatedBlocks(size, blocks, self.structure.block_columns[blocks], (), ptr, none, none)
         number = np.full(self.structure.num_blocks + 1, -1, dtype=np.int32)
         number[blocks] = np.arange(len(blocks), dtype=np.int32)
         incidences = list(self._incidences(number))
@@ -180,7 +195,7 @@ class Partition:
                 if not chosen.any():
                     continue
                 for right in present:
-                    k = self._kept_number[right.layout.block[right.index]]
+                    k = self.kept_number[right.layout.block[right.index]]
                     both = chosen & (k >= 0)
                     if right is left or not both.any():
                         continue
