@@ -34,7 +34,7 @@ ROOMS = [
     {"losses", "manifolds"},
     {"gather", "math"},
     {"kernels"},
-    {"bounds", "threads"},
+    {"bounds", "threads", "_llvm_sums"},
     {"_jit", "_llvm", "errors"},
 ]
 

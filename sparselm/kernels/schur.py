@@ -1,7 +1,7 @@
 """The Schur complement of eliminated variable blocks: their factors, their coupling with kept blocks, and the sums of both.
 
-With the eliminated blocks e, whose diagonal blocks V_e (d, d) stand alone, and the kept blocks k that residual blocks connect
-with them by W_ek = Σ J_kᵀ J_e,
+With the eliminated blocks e, whose diagonal blocks V_e (d, d) stand alone, and the kept blocks k that residual blocks
+connect with them by W_ek = Σ J_kᵀ J_e,
 
     V_e + D_e = L_e L_eᵀ,      Y_ek = W_ek L_e⁻ᵀ = Σ J_kᵀ (J_e L_e⁻ᵀ),      S = H + D − Σ_e Y_e Y_eᵀ.
 
@@ -70,6 +70,8 @@ def factor_blocks(d):
 def couple(dim, k, d):
     """Kernel for ``Y[slot] (+)= J_kᵀ J_e L_e⁻ᵀ`` over a list of residual blocks sorted by slot.
 
+    J_e and J_k are the columns ``at_e … at_e + d`` and ``at_k … at_k + k`` of a residual block's J ``(dim, …)``. Without
+    ``accumulate`` what stood in Y is not read, so each slot may be there only once.
     Task t takes items ``task_ptr[t]:task_ptr[t + 1]`` of the list and no two tasks share a slot. ``eliminated`` tells the
     block e of a slot; Y_ek begins at ``slot · stride``.
     """
@@ -164,7 +166,9 @@ def subtract_eliminated(k, d):
     """
 
     @kernel
-    def run(order, piece_row, piece_ptr, piece_slot, split_row, split_ptr, task_ptr, eliminated, first, Y, stride, z, partial, x):
+    def run(
+        order, piece_row, piece_ptr, piece_slot, split_row, split_ptr, task_ptr, eliminated, first, Y, stride, z, partial, x
+    ):  # fmt: skip
         tasks = task_ptr.shape[0] - 1
         lanes = num_lanes(tasks, 1)
         for lane in prange(lanes):
@@ -202,7 +206,9 @@ def subtract_pairs(d, ka, kb, stride_a, stride_b):
     """Kernel for the blocks S_ab = H_ab − Σ Y_ea Y_ebᵀ, each summed over its list of pairs of slots.
 
     Piece p sums pairs ``begin[p]:end[p]`` of the lists ``left`` and ``right`` for the block at ``target[p]`` of ``S``; it
-    starts from the block at ``source[p]`` of ``H``, or from zero where that is negative. Tasks, runs of pieces, are taken by whichever thread is free: none depends on another.
+    starts from the block at ``source[p]`` of ``H``, or from zero where that is negative. The lists have MARGIN more items,
+    which name any slot: blocks are fetched ahead. Tasks, runs of pieces, are taken by whichever thread is free: none depends
+    on another.
     """
     size_a, size_b = d * ka, d * kb
 

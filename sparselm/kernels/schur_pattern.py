@@ -1,8 +1,8 @@
 """Which kept blocks an elimination connects, and which pairs of their couplings make each block of the Schur complement.
 
-Couplings (e, k) are sorted by e, then k: those of block e are ``ptr[e]:ptr[e + 1]``, and ``kept`` tells k. Seen from the other
-side, those of kept block a are ``by_order[by_ptr[a]:by_ptr[a + 1]]``. A pair is two couplings of one e, the first of a block a
-that is not below the other's b.
+Couplings (e, k) are sorted by e, then k: those of block e are ``ptr[e]:ptr[e + 1]``, ``kept`` tells k and ``eliminated``
+tells e. Seen from the other side, those of kept block a are ``by_order[by_ptr[a]:by_ptr[a + 1]]``. A pair is two couplings
+of one e, the first of a kept block a, the second of a kept block b ≤ a.
 
 Lanes of kept blocks, ``lane_ptr[lane]:lane_ptr[lane + 1]``, have a row of ``marks`` each, one number for every kept block.
 """

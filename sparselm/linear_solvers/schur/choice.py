@@ -121,9 +121,13 @@ def _connected_with(structure: Structure, number: int, chosen: Sequence[int]) ->
 
 
 def _reason(structure: Structure, eliminated: BoolArray, names: Sequence[str], *, asked: bool) -> str:
+    if not names and asked:
+        return "nothing is eliminated, as asked"
     if not names:
         return "nothing is eliminated: no variable group has small blocks that residual blocks leave unconnected"
     sizes = np.diff(structure.block_columns)
     what = " and ".join(names)
     why = "as asked" if asked else "their blocks are small and no residual block connects two of them"
-    return f"{int(eliminated.sum())} blocks of {what}, {int(sizes[eliminated].sum())} of {structure.num_columns} columns: {why}"
+    columns = int(sizes[eliminated].sum())
+    of = f"{columns} of {structure.num_columns} columns"
+    return f"{int(eliminated.sum())} blocks of {what} are eliminated, {of}: {why}"

@@ -129,9 +129,9 @@ class SchurCholesky(AbstractLinearSolver):
         """What is eliminated, and the sizes of S and of its factor."""
         s = plan.numeric.symbolic
         return (
-            f"eliminated {plan.choice.reason}; Schur complement of {s.size} columns in {len(s.order)} blocks with "
-            f"{s.graph.num_edges} below the diagonal, {s.ordering.name} order, nnz(L) {s.nonzeros}, {s.flops:.3g} operations, "
-            f"{plan.numeric.dtype}"
+            f"{plan.choice.reason}; Schur complement of {s.size} columns in {len(s.order)} blocks with "
+            f"{s.graph.num_edges} below the diagonal, {s.ordering.name} order, nnz(L) {s.nonzeros}, {s.flops:.3g} operations"
+            f", {plan.numeric.dtype}"
         )
 
 

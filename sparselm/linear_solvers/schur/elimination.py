@@ -4,8 +4,8 @@ With x split into kept and eliminated columns, (JᵀJ + D) x = b is
 
     H x_K + Σ_e W_e x_e = b_K,        W_eᵀ x_K + (V_e + D_e) x_e = b_e.
 
-With V_e + D_e = L_e L_eᵀ, Y_e = W_e L_e⁻ᵀ and c_e = L_e⁻¹ b_e it becomes S x_K = b_K − Σ Y_e c_e, S = H + D − Σ Y_e Y_eᵀ, and
-then x_e = L_e⁻ᵀ (c_e − Y_eᵀ x_K).
+With V_e + D_e = L_e L_eᵀ, Y_e = W_e L_e⁻ᵀ and c_e = L_e⁻¹ b_e it becomes S x_K = b_K − Σ Y_e c_e, S = H + D − Σ Y_e Y_eᵀ,
+and then x_e = L_e⁻ᵀ (c_e − Y_eᵀ x_K).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The sums that make the Schur complement S = H − Σ_e Y_e Y_eᵀ, bound to addresses: what computes it, whatever its layout."""
+"""The sums that make the Schur complement S = H − Σ_e Y_e Y_eᵀ, bound to addresses: what computes it in any layout."""
 
 from __future__ import annotations
 
