@@ -43,6 +43,83 @@ def accumulators(ka: int, kb: int) -> list[Part]:
     return parts
 
 
+class Items(NamedTuple):
+    """A list of blocks: item t is number ``numbers[t]`` of those that begin at ``base``, ``next`` entries apart.
+
+    ``fetched``: entries of a block that are to be fetched ahead.
+    """
+
+    base: ir.Value
+    next: ir.Value
+    ld: ir.Value
+    numbers: ir.Value
+    fetched: int
+
+    def pointer(self, code, t):
+        """Where item t begins."""
+        b = code.builder
+        number = b.sext(b.load(b.gep(self.numbers, [t])), INDEX)
+        return b.gep(self.base, [b.mul(number, self.next)])
+
+    def block(self, code, t):
+        """Item t; that of a later turn is fetched."""
+        if self.fetched:
+            prefetch(code, self.pointer(code, code.builder.add(t, INDEX(MARGIN))), self.fetched)
+        return Columns(code, self.pointer(code, t), self.ld)
+
+
+def prefetch(code, pointer, entries):
+    """Ask for the cache lines of some entries."""
+    b, byte = code.builder, ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte, INT32, INT32, INT32])
+    function = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0")
+    for entry in range(0, entries, _LINE // code.bytes):
+        line = b.bitcast(code.at(pointer, INDEX(entry)), byte)
+        b.call(function, [line, INT32(0), INT32(3), INT32(1)])  # to be read, and to stay; data
+
+
+class Columns:
+    """Columns of one block of a sum, as they are stored."""
+
+    def __init__(self, code, pointer, ld):
+        self.code, self.pointer, self.ld = code, pointer, ld
+
+    def _at(self, column, entry):
+        b = self.code.builder
+        return b.add(b.mul(self.ld, INDEX(column)), INDEX(entry))
+
+    def vector(self, column, entry, lanes):
+        """Entries of a column from ``entry`` on; those after the first ``lanes`` are 0."""
+        return self.code.masked_vector(self.pointer, self._at(column, entry), lanes)
+
+    def number(self, column, entry):
+        """One entry."""
+        return self.code.builder.load(self.code.at(self.pointer, self._at(column, entry)))
+
+
+class CombinedColumns:
+    """Columns Σ_r M_rs a_r for the columns a of a block and a small matrix M of numbers."""
+
+    def __init__(self, code, columns, matrix):
+        self.code, self.columns, self.matrix = code, columns, matrix
+
+    def _combine(self, terms, column, multiply_add, zero, widen):
+        total = zero
+        for term, row in zip(terms, self.matrix, strict=True):
+            total = multiply_add(term, widen(row[column]), total)
+        return total
+
+    def vector(self, column, entry, lanes):
+        """Entries of a column from ``entry`` on."""
+        terms = [self.columns.vector(r, entry, lanes) for r in range(len(self.matrix))]
+        return self._combine(terms, column, self.code.multiply_add, self.code.zero, self.code.broadcast)
+
+    def number(self, column, entry):
+        """One entry."""
+        terms = [self.columns.number(r, entry) for r in range(len(self.matrix))]
+        return self._combine(terms, column, self.code.scalar_multiply_add, self.code.entry(0.0), lambda value: value)
+
+
 class Sum(Tile):
     """Code of the sum C ← H ± Σ A_i B_jᵀ of blocks A ``(ka, d)`` and B ``(kb, d)``; see ``kernels/block_products.py``."""
 
@@ -50,66 +127,45 @@ class Sum(Tile):
         super().__init__(builder, UNIT, 1, bits)
         self.d, self.ka, self.kb, self.negative = d, ka, kb, negative
 
-    def run(self, C, ldc, H, h, ldh, A, strides_a, I, B, strides_b, J, begin, end, fetched):
-        """Emit the loops; ``strides`` are those of a list's items and of the columns of one block."""
+    def run(self, C, ldc, H, h, ldh, left, right, begin, end):
+        """Emit the loops; ``left`` and ``right`` are the lists of A and B."""
         parts = accumulators(self.ka, self.kb)
         for first in range(0, len(parts), _ACCUMULATORS):
             chosen = parts[first : first + _ACCUMULATORS]
             start = [self._load(part, H, h, ldh) for part in chosen]
 
             def add(t, sums, chosen=chosen):
-                a, b = self._item(A, strides_a, I, t), self._item(B, strides_b, J, t)
-                if fetched[0]:
-                    later = self.builder.add(t, INDEX(MARGIN))
-                    self._prefetch(self._item(A, strides_a, I, later), fetched[0])
-                    self._prefetch(self._item(B, strides_b, J, later), fetched[1])
-                return self._add(chosen, a, strides_a[1], b, strides_b[1], sums)
+                a, b = self.blocks(left, right, t)
+                return self._add(chosen, a, b, sums)
 
             sums = self.over(begin, end, INDEX(1), start, add)
             for part, value in zip(chosen, sums, strict=True):
                 self._store(part, value, C, ldc)
 
-    def _item(self, base, strides, items, t):
-        b = self.builder
-        item = b.sext(b.load(b.gep(items, [t])), INDEX)
-        return b.gep(base, [b.mul(item, strides[0])])
+    def blocks(self, left, right, t):
+        """A and B of item t."""
+        return left.block(self, t), right.block(self, t)
 
-    def _prefetch(self, pointer, entries):
-        b, byte = self.builder, ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [byte, INT32, INT32, INT32])
-        function = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0")
-        for entry in range(0, entries, _LINE // self.bytes):
-            line = b.bitcast(self.at(pointer, INDEX(entry)), byte)
-            b.call(function, [line, INT32(0), INT32(3), INT32(1)])  # to be read, and to stay; data
-
-    def _add(self, parts, a, lda, b, ldb, sums):
-        build = self.builder
+    def _add(self, parts, a, b, sums):
         sums = list(sums)
         for k in range(self.d):
-            column_a, column_b = build.mul(lda, INDEX(k)), build.mul(ldb, INDEX(k))
-
-            def number(pointer, column, entry):
-                value = build.load(self.at(pointer, build.add(column, INDEX(entry))))
-                return build.fneg(value) if self.negative else value
-
             vectors, scalars = {}, {}
             for n, part in enumerate(parts):
                 along = part.along
                 # Vectors lie along rows, of A, or along columns, of B; what they are multiplied with comes from the other.
-                source, column, at = (b, column_b, part.column) if along else (a, column_a, part.row)
-                other, other_column, entry = (a, column_a, part.row) if along else (b, column_b, part.column)
+                source, at, other, entry = (b, part.column, a, part.row) if along else (a, part.row, b, part.column)
                 if (along, entry) not in scalars:
-                    scalars[along, entry] = number(other, other_column, entry)
+                    value = other.number(k, entry)
+                    scalars[along, entry] = self.builder.fneg(value) if self.negative else value
                 if part.lanes == 1:
-                    value = build.load(self.at(source, build.add(column, INDEX(at))))
-                    sums[n] = self.scalar_multiply_add(value, scalars[along, entry], sums[n])
+                    sums[n] = self.scalar_multiply_add(source.number(k, at), scalars[along, entry], sums[n])
                     continue
                 if (along, at) not in vectors:
-                    vectors[along, at] = self._vector(source, build.add(column, INDEX(at)), part.lanes)
+                    vectors[along, at] = source.vector(k, at, part.lanes)
                 sums[n] = self.multiply_add(vectors[along, at], self.broadcast(scalars[along, entry]), sums[n])
         return sums
 
-    def _vector(self, pointer, index, count):
+    def masked_vector(self, pointer, index, count):
         if count == UNIT:
             return self.load_column(pointer, index)
         mask = first_rows(self.builder, INDEX(count))
@@ -136,7 +192,7 @@ class Sum(Tile):
                 for lane in range(part.lanes):
                     value = b.insert_element(value, b.load(self._entry(part, base, ldh, lane)), INT32(lane))
             else:
-                value = self._vector(self._entry(part, base, ldh, 0), INDEX(0), part.lanes)
+                value = self.masked_vector(self._entry(part, base, ldh, 0), INDEX(0), part.lanes)
             inside = b.block
         phi = b.phi(kind)
         phi.add_incoming(zero, before)
@@ -155,3 +211,24 @@ class Sum(Tile):
         else:
             place = self._entry(part, C, ldc, 0)
             masked_store(b, value, place, first_rows(b, INDEX(part.lanes)), self.bytes)
+
+
+class ProjectedSum(Sum):
+    """Code of C ← H − Σ A_i (Q_i Q_jᵀ) B_jᵀ with A ``(ka, dim)``, B ``(kb, dim)`` and Q ``(dim, d)`` by rows."""
+
+    def __init__(self, builder, dim, d, ka, kb, bits, bases):
+        super().__init__(builder, dim, ka, kb, bits, True)
+        self.inner, self.bases = d, bases
+
+    def blocks(self, left, right, t):
+        """A Q_i Q_jᵀ, and B."""
+        a, b = super().blocks(left, right, t)
+        q, p = (items.block(self, t) for items in self.bases)
+        return CombinedColumns(self, a, [[self._dot(q, r, p, s) for s in range(self.d)] for r in range(self.d)]), b
+
+    def _dot(self, q, r, p, s):
+        """Row r of one Q times row s of another."""
+        total = self.entry(0.0)
+        for m in range(self.inner):
+            total = self.scalar_multiply_add(q.number(r, m), p.number(s, m), total)
+        return total

@@ -60,27 +60,6 @@ def symmetric_product(k):
 
 
 @functools.cache
-def orthogonalize(dim, d):
-    """Kernel for Q = J_e L_e⁻ᵀ of each residual block; rows without an eliminated block (``number`` < 0) get zeros."""
-
-    @kernel
-    def run(J, start, index, number, inverse, Q):
-        n = J.shape[0]
-        for task in prange((n + TASK - 1) // TASK):
-            for b in range(task * TASK, min(n, (task + 1) * TASK)):
-                e = number[index[b]]
-                for i in range(dim):
-                    for c in range(d):
-                        total = 0.0
-                        if e >= 0:
-                            for m in range(c + 1):
-                                total += J[b, i, start + m] * inverse[e, c * (c + 1) // 2 + m]
-                        Q[b, i, c] = total
-
-    return run
-
-
-@functools.cache
 def projected_diagonal(dim, k, d):
     """Kernel for ``A_k −= Σ_b (J_kᵀ Q)(J_kᵀ Q)ᵀ``, lower triangles, over a :class:`~sparselm.gather.Gather` by kept row.
 

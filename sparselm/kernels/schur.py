@@ -17,7 +17,7 @@ import numpy as np
 from numba import prange
 
 from sparselm._jit import TASK, kernel, num_lanes, serial_kernel
-from sparselm.kernels.block_products import sum_products
+from sparselm.kernels.block_products import sum_products, sum_projected_products
 from sparselm.kernels.tasks import fetch_add
 
 
@@ -97,6 +97,27 @@ def couple(dim, k, d):
                         for i in range(dim):
                             total += J[b, i, at_k + r] * Q[i, c]
                         Y[start + c * k + r] = total
+
+    return run
+
+
+@functools.cache
+def orthogonalize(dim, d):
+    """Kernel for Q = J_e L_e⁻ᵀ of each residual block; rows without an eliminated block (``number`` < 0) get zeros."""
+
+    @kernel
+    def run(J, start, index, number, inverse, Q):
+        n = J.shape[0]
+        for task in prange((n + TASK - 1) // TASK):
+            for b in range(task * TASK, min(n, (task + 1) * TASK)):
+                e = number[index[b]]
+                for i in range(dim):
+                    for c in range(d):
+                        total = 0.0
+                        if e >= 0:
+                            for m in range(c + 1):
+                                total += J[b, i, start + m] * inverse[e, c * (c + 1) // 2 + m]
+                        Q[b, i, c] = total
 
     return run
 
@@ -198,6 +219,66 @@ def subtract_eliminated(k, d):
     return run
 
 
+@functools.cache
+def subtract_kept_through(dim, k, d):
+    """Kernel for ``z_e −= Σ Q_bᵀ (J_k x_k)`` over slots that have one residual block each, sorted by e; no tasks share an e."""
+
+    @kernel
+    def run(task_ptr, eliminated, kept, blocks, first, J, at_k, Q, x, z):
+        tasks = task_ptr.shape[0] - 1
+        for task in prange(tasks):
+            for s in range(task_ptr[task], task_ptr[task + 1]):
+                e, b, at = eliminated[s], blocks[s], first[kept[s]]
+                for i in range(dim):
+                    total = 0.0
+                    for r in range(k):
+                        total += J[b, i, at_k + r] * x[at + r]
+                    for c in range(d):
+                        z[e, c] -= Q[b, i, c] * total
+
+    return run
+
+
+@functools.cache
+def subtract_eliminated_through(dim, k, d):
+    """Kernel for ``x_k −= Σ J_kᵀ (Q_b z_e)`` over the slots of each kept block, as :func:`subtract_eliminated` takes them."""
+
+    @kernel
+    def run(
+        order, piece_row, piece_ptr, piece_slot, split_row, split_ptr, task_ptr, eliminated, blocks, first, J, at_k, Q, z,
+        partial, x,
+    ):  # fmt: skip
+        tasks = task_ptr.shape[0] - 1
+        lanes = num_lanes(tasks, 1)
+        for lane in prange(lanes):
+            sums = np.empty(k)
+            for piece in range(task_ptr[lane * tasks // lanes], task_ptr[(lane + 1) * tasks // lanes]):
+                for r in range(k):
+                    sums[r] = 0.0
+                for t in range(piece_ptr[piece], piece_ptr[piece + 1]):
+                    s = order[t]
+                    e, b = eliminated[s], blocks[s]
+                    for i in range(dim):
+                        factor = 0.0
+                        for c in range(d):
+                            factor += Q[b, i, c] * z[e, c]
+                        for r in range(k):
+                            sums[r] += J[b, i, at_k + r] * factor
+                slot, at = piece_slot[piece], first[piece_row[piece]]
+                for r in range(k):
+                    if slot >= 0:
+                        partial[slot, r] = sums[r]
+                    else:
+                        x[at + r] -= sums[r]
+        for q in range(split_row.shape[0]):
+            at = first[split_row[q]]
+            for slot in range(split_ptr[q], split_ptr[q + 1]):
+                for r in range(k):
+                    x[at + r] -= partial[slot, r]
+
+    return run
+
+
 # -- the complement ------------------------------------------------------------------------------------------------------
 
 
@@ -224,6 +305,29 @@ def subtract_pairs(d, ka, kb, stride_a, stride_b):
                         d, ka, kb, 1, size_a, size_b, S, target[p], ka, H, source[p], ka, Y_a, 0, stride_a, ka, left,
                         Y_b, 0, stride_b, kb, right, begin[p], end[p],
                     )  # fmt: skip
+                task = fetch_add(counter, 0)
+
+    return run
+
+
+@functools.cache
+def subtract_projected_pairs(dim, width, d, ka, kb):
+    """Kernel for the same blocks without Y: S_ab = H_ab − Σ J_aᵀ (Q_i Q_jᵀ) J_b, with Q = J_e L_e⁻ᵀ of each residual block.
+
+    ``left`` and ``right`` name residual blocks, of whose J the columns from ``at_a`` and ``at_b`` on are those of a and b.
+    """
+
+    @kernel
+    def run(task_ptr, begin, end, left, right, target, source, H, J, at_a, at_b, Q, S, lanes, counter):
+        counter[0] = 0
+        tasks = task_ptr.shape[0] - 1
+        for _ in prange(lanes):
+            task = fetch_add(counter, 0)
+            while task < tasks:
+                for p in range(task_ptr[task], task_ptr[task + 1]):
+                    sum_projected_products(
+                        dim, width, d, ka, kb, S, target[p], H, source[p], J, at_a, at_b, Q, left, right, begin[p], end[p]
+                    )
                 task = fetch_add(counter, 0)
 
     return run

@@ -21,11 +21,14 @@ from sparselm.kernels.schur import (
     couple,
     factor_blocks,
     forward_blocks,
+    orthogonalize,
     subtract_eliminated,
+    subtract_eliminated_through,
     subtract_kept,
+    subtract_kept_through,
 )
 from sparselm.linear_solvers.normal_equations import BlockPattern, BlockSums
-from sparselm.linear_solvers.schur.partition import Coupling, EliminatedBlocks, Partition
+from sparselm.linear_solvers.schur.partition import Coupling, EliminatedBlocks, Partition, Source
 
 if TYPE_CHECKING:
     from sparselm.linearization import Linearization
@@ -98,13 +101,18 @@ class EliminatedPart:
         V_e by columns, lower triangle.
     inverse : (n, d (d + 1) / 2)
         L_e⁻¹ by rows.
+    through : Source or None
+        Where every slot has one residual block, of one span: products with Y go through J and Q then.
     Y : list of (num_slots stride,)
-        Of each coupling.
+        Of each coupling, otherwise.
+    Q : (num_blocks, dim, d)
+        J_e L_e⁻ᵀ of each residual block of that span: Y_ek = J_kᵀ Q.
     """
 
     def __init__(self, partition: Partition, blocks: EliminatedBlocks) -> None:
         d, n = blocks.size, len(blocks.blocks)
         self.blocks = blocks
+        self.linearization: Linearization | None = None
         self._first = partition.first
         pattern = BlockPattern(partition.structure, blocks.blocks)
         every = np.arange(n, dtype=np.int32)
@@ -119,7 +127,15 @@ class EliminatedPart:
         self._bad = np.zeros((n + TASK - 1) // TASK, dtype=np.int64)
         self._c: Array = np.zeros((n, d))
         self._z: Array = np.zeros((n, d))
-        self.Y = [aligned(len(coupling.kept) * coupling.stride) for coupling in blocks.couplings]
+        self.through = blocks.through
+        if self.through is None:
+            self.Y = [aligned(len(coupling.kept) * coupling.stride) for coupling in blocks.couplings]
+        else:
+            span, layout = self.through.span, self.through.eliminated.layout
+            number = np.full(partition.structure.num_blocks + 1, -1, dtype=np.int32)
+            number[blocks.blocks] = every
+            self._number = number[layout.block]
+            self.Q: Array = aligned(span.num_blocks * span.dim * d).reshape(span.num_blocks, span.dim, d)
         self._partial = [np.zeros((c.gather.num_slots, c.size)) for c in blocks.couplings]
 
     def factor(self, damping: Array) -> int:
@@ -131,7 +147,14 @@ class EliminatedPart:
         return int(failed[0]) if len(failed) else -1
 
     def couple(self, linearization: Linearization) -> None:
-        """Compute Y."""
+        """Compute Y, or Q."""
+        self.linearization = linearization
+        if self.through is not None:
+            span, operand = self.through.span, self.through.eliminated
+            orthogonalize(span.dim, self.blocks.size)(
+                linearization.blocks(span), operand.start, operand.index, self._number, self.inverse, self.Q
+            )
+            return
         for coupling, Y in zip(self.blocks.couplings, self.Y, strict=True):
             self._couple(linearization, coupling, Y)
 
@@ -159,22 +182,38 @@ class EliminatedPart:
         """c ← L⁻¹ b_e, and Y c off the kept columns."""
         d = self.blocks.size
         self.begin(b)
-        for coupling, Y, partial in zip(self.blocks.couplings, self.Y, self._partial, strict=True):
-            g = coupling.gather
-            subtract_eliminated(coupling.size, d)(
-                g.order, g.piece_row, g.piece_ptr, g.piece_slot, g.split_row, g.split_ptr, g.task_ptr,
-                coupling.eliminated, self._first, Y, coupling.stride, self._c, partial, reduced,
-            )  # fmt: skip
+        for number, (coupling, partial) in enumerate(zip(self.blocks.couplings, self._partial, strict=True)):
+            g, source = coupling.gather, coupling.single
+            lists = g.order, g.piece_row, g.piece_ptr, g.piece_slot, g.split_row, g.split_ptr, g.task_ptr
+            if self.through is not None and source is not None:
+                subtract_eliminated_through(source.span.dim, coupling.size, d)(
+                    *lists, coupling.eliminated, source.blocks, self._first, self._J(source), source.kept.start, self.Q,
+                    self._c, partial, reduced,
+                )  # fmt: skip
+            else:
+                subtract_eliminated(coupling.size, d)(
+                    *lists, coupling.eliminated, self._first, self.Y[number], coupling.stride, self._c, partial, reduced
+                )
 
     def backward(self, reduced: Array, x: Array) -> None:
         """x_e ← L⁻ᵀ (c − Yᵀ x_K)."""
         d = self.blocks.size
         self._z[:] = self._c
-        for coupling, Y in zip(self.blocks.couplings, self.Y, strict=True):
-            subtract_kept(coupling.size, d)(
-                coupling.task_ptr, coupling.eliminated, coupling.kept, self._first, Y, coupling.stride, reduced, self._z
-            )
+        for number, coupling in enumerate(self.blocks.couplings):
+            lists, source = (coupling.task_ptr, coupling.eliminated, coupling.kept), coupling.single
+            if self.through is not None and source is not None:
+                subtract_kept_through(source.span.dim, coupling.size, d)(
+                    *lists, source.blocks, self._first, self._J(source), source.kept.start, self.Q, reduced, self._z
+                )
+            else:
+                subtract_kept(coupling.size, d)(
+                    *lists, self._first, self.Y[number], coupling.stride, reduced, self._z
+                )
         backward_blocks(d)(self.inverse, self.blocks.column, self._z, x)
+
+    def _J(self, source: Source) -> Array:
+        assert self.linearization is not None
+        return self.linearization.blocks(source.span)
 
 
 def aligned(entries: int, dtype: npt.DTypeLike = np.float64) -> Array:

@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sparselm.kernels.products import jacobian_product, transposed_product
-from sparselm.kernels.reduced_products import convert, orthogonalize, projected_diagonal
+from sparselm.kernels.reduced_products import convert, projected_diagonal
+from sparselm.kernels.schur import orthogonalize
 from sparselm.linear_solvers.block_cholesky.numeric import Precision
 from sparselm.linear_solvers.normal_equations import BlockPattern, BlockSums
 from sparselm.linear_solvers.schur.complement import ReducedPattern

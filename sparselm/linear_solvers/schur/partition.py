@@ -80,6 +80,11 @@ class Coupling:
     sources: tuple[Source, ...]
     complete: bool
 
+    @property
+    def single(self) -> Source | None:
+        """The source, where every slot has one residual block."""
+        return self.sources[0] if self.complete and len(self.sources) == 1 else None
+
 
 @dataclass(frozen=True, slots=True)
 class EliminatedBlocks:
@@ -107,6 +112,15 @@ class EliminatedBlocks:
     ptr: LongArray
     kept: IndexArray
     slot: IndexArray
+
+    @property
+    def through(self) -> Source | None:
+        """A source whose span and eliminated operand all couplings have, each by one residual block; None where that is not so."""
+        singles = [coupling.single for coupling in self.couplings]
+        lead = singles[0] if singles else None
+        if lead is None or any(s is None or s.eliminated is not lead.eliminated for s in singles):
+            return None
+        return lead
 
 
 class Partition:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
 from sparselm.kernels.block_products import MARGIN
-from sparselm.kernels.schur import add_partial_sums, subtract_pairs
+from sparselm.kernels.schur import add_partial_sums, subtract_pairs, subtract_projected_pairs
 from sparselm.linear_solvers.normal_equations import BlockSums
 
 if TYPE_CHECKING:
@@ -137,22 +137,31 @@ class ReducedMatrix:
         """Write S = H − Σ Y Yᵀ, of the diagonal blocks the lower triangle at least."""
         for p in self._passes:
             ka, kb = p.size
-            d, Y_a, Y_b, stride_a, stride_b = 1, S[:0], S[:0], 0, 0
-            if p.part is not None:
-                part = elimination.parts[p.part]
-                a, b = (part.blocks.couplings[number] for number in p.couplings)
-                d, stride_a, stride_b = part.blocks.size, a.stride, b.stride
-                Y_a, Y_b = (part.Y[number] for number in p.couplings)
             H = S if p.continued else self.H
-            run = subtract_pairs(d, ka, kb, stride_a, stride_b)
+            run, arguments = self._kernel(elimination, p, S)
             for pieces, out in ((p.whole, S), (p.split, p.partial)):
                 if len(pieces.target):
                     run(
                         pieces.task_ptr, pieces.begin, pieces.end, p.left, p.right, pieces.target, pieces.source, H,
-                        Y_a, Y_b, out, self._lanes, self._counter,
+                        *arguments, out, self._lanes, self._counter,
                     )  # fmt: skip
             if len(p.split_target):
                 add_partial_sums(p.split_ptr, p.partial, ka * kb, p.split_source, H, p.split_target, S)
+
+    def _kernel(self, elimination: Elimination, p: _Pass, S: Array) -> tuple[Callable[..., None], tuple[Any, ...]]:
+        """What sums the products of a pass, and what it multiplies."""
+        ka, kb = p.size
+        if p.part is None:
+            return subtract_pairs(1, ka, kb, 0, 0), (S[:0], S[:0])
+        part = elimination.parts[p.part]
+        d, (a, b) = part.blocks.size, (part.blocks.couplings[number] for number in p.couplings)
+        if part.through is not None and a.single is not None and b.single is not None:
+            span = part.through.span
+            run = subtract_projected_pairs(span.dim, span.width, d, ka, kb)
+            assert part.linearization is not None
+            J = part.linearization.blocks(span)
+            return run, (J, a.single.kept.start, b.single.kept.start, part.Q)
+        return subtract_pairs(d, ka, kb, a.stride, b.stride), tuple(part.Y[number] for number in p.couplings)
 
 
 def _passes(
@@ -173,6 +182,12 @@ def _passes(
             if ptr[begin] < ptr[end]:
                 of_size = [coupling.size for coupling in blocks.couplings]
                 couplings = of_size.index(size[0]), of_size.index(size[1])
+                if blocks.through is not None:  # residual blocks in place of slots
+                    for slots, number in zip((left, right), couplings, strict=True):
+                        single = blocks.couplings[number].single
+                        assert single is not None
+                        own = slots[ptr[begin] : ptr[end]]
+                        own[:] = single.blocks[own]
                 found.append((part, couplings, (ptr[begin : end + 1], left, right)))
         for turn, (which, couplings, (ptr, left, right)) in enumerate(found or [(None, (0, 0), none)]):
             chosen = np.arange(begin, end) if turn == 0 else begin + np.flatnonzero(np.diff(ptr))
