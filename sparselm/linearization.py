@@ -7,8 +7,8 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from scipy.sparse.linalg import LinearOperator
 
-from sparselm.kernels.products import jacobian_product, transposed_product
-from sparselm.kernels.reductions import dot, max_abs, model_reduction, num_stretches
+from sparselm.kernels.products import jacobian_product, transposed_product, transposed_product_and_blocks
+from sparselm.kernels.reductions import damped_reduction, dot, max_abs, model_reduction, num_stretches
 from sparselm.structure import Span, SpanOperand, Structure
 
 Array = npt.NDArray[np.float64]
@@ -36,8 +36,10 @@ class Linearization:
         self.diagonal: Array = np.zeros(structure.num_columns)
         self.cost = 0.0
         self._partial = np.zeros(num_stretches(max(structure.num_rows, structure.num_columns)))
-        slots = max((o.gather.num_slots * o.width for s in structure.spans for o in s.operands if o.width), default=0)
-        self._gather_partial = np.zeros(2 * slots)
+        present = [o for s in structure.spans for o in s.operands if o.width]
+        self._gather_partial = np.zeros(max((2 * o.gather.num_slots * o.width for o in present), default=0))
+        self._diagonal_blocks: dict[int, Array] | None = None
+        self._current_blocks = False
 
     def blocks(self, span: Span) -> Array:
         """J of a span as ``(n, dim, width)``, a view."""
@@ -70,6 +72,7 @@ class Linearization:
         self.gradient[:] = 0.0
         self.diagonal[:] = 0.0
         self._gather(self.residual, self.gradient, self.diagonal, with_diagonal=True)
+        self._current_blocks = self._diagonal_blocks is not None
         for span in self.structure.spans:
             for a, b, blocks in span.shared:
                 self._add_cross_diagonal(span, span.operands[a], span.operands[b], blocks)
@@ -78,18 +81,35 @@ class Linearization:
         if held is not None:
             self.gradient[held] = 0.0
 
+    def diagonal_blocks(self, operand: SpanOperand) -> Array | None:
+        """Σ J_operandᵀ J_operand for each row of the operand's variables that residual blocks touch, ``(num_rows, width²)``.
+
+        None at the first point at which they are asked for: from the next one on they are made along with the gradient.
+        """
+        if self._diagonal_blocks is None:
+            present = [o for s in self.structure.spans for o in s.operands if o.width]
+            self._diagonal_blocks = {id(o): np.zeros((o.layout.num_rows, o.width * o.width)) for o in present}
+            longest = max((o.gather.num_slots * o.width * (o.width + 1) for o in present), default=0)
+            if longest > len(self._gather_partial):
+                self._gather_partial = np.zeros(longest)
+        return self._diagonal_blocks[id(operand)] if self._current_blocks else None
+
     def _gather(self, u: Array, g: Array, d: Array, *, with_diagonal: bool) -> None:
         for span in self.structure.spans:
             source = u[span.rows].reshape(span.num_blocks, span.dim)
             for operand in span.operands:
                 if operand.width:
-                    x = operand.gather
-                    sums = 2 * operand.width if with_diagonal else operand.width
-                    partial = self._gather_partial[: x.num_slots * sums].reshape(x.num_slots, sums)
-                    transposed_product(span.dim, operand.width, with_diagonal)(
-                        x.order, x.piece_row, x.piece_ptr, x.piece_slot, x.split_row, x.split_ptr, x.task_ptr,
-                        self.blocks(span), operand.start, source, operand.layout.column, partial, g, d,
-                    )  # fmt: skip
+                    x, width = operand.gather, operand.width
+                    lists = x.order, x.piece_row, x.piece_ptr, x.piece_slot, x.split_row, x.split_ptr, x.task_ptr
+                    J = self.blocks(span), operand.start, source, operand.layout.column
+                    if with_diagonal and self._diagonal_blocks is not None:
+                        sums, blocks = width * (width + 1), self._diagonal_blocks[id(operand)]
+                        partial = self._gather_partial[: x.num_slots * sums].reshape(x.num_slots, sums)
+                        transposed_product_and_blocks(span.dim, width)(*lists, *J, partial, g, d, blocks)
+                    else:
+                        sums = 2 * width if with_diagonal else width
+                        partial = self._gather_partial[: x.num_slots * sums].reshape(x.num_slots, sums)
+                        transposed_product(span.dim, width, with_diagonal)(*lists, *J, partial, g, d)
 
     def _add_cross_diagonal(self, span: Span, a: SpanOperand, b: SpanOperand, blocks: npt.NDArray[np.int32]) -> None:
         """(A + B)² = A² + B² + 2AB for the blocks whose operands a and b are one variable."""
@@ -101,6 +121,10 @@ class Linearization:
     def predicted_reduction(self, Jd: Array) -> float:
         """−(Jδ)ᵀ(r + ½Jδ)."""
         return float(model_reduction(Jd, self.residual, self._partial))
+
+    def damped_reduction(self, delta: Array, damping: Array) -> float:
+        """½ δᵀ(D δ − g): what is predicted for a δ with δᵀ((JᵀJ + D) δ + g) = 0, without a product with J."""
+        return float(damped_reduction(delta, damping, self.gradient, self._partial))
 
     def dot(self, x: Array, y: Array) -> float:
         """xᵀy in an order that does not depend on the thread count."""

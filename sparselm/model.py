@@ -194,6 +194,10 @@ class QuadraticModel:
             self._lin.jvp(delta, self._Jd)
             return self._lin.predicted_reduction(self._Jd)
 
+    def damped_reduction(self, delta: Array, damping: Array) -> float:
+        with self._clock.phase("evaluate"):
+            return self._lin.damped_reduction(delta, damping)
+
     def residuals_at(self, delta: Array, out: Array) -> bool:
         with self._clock.phase("evaluate"):
             self._evaluator.move_trial(delta)

@@ -54,6 +54,9 @@ class Model(Protocol):
     def predicted_reduction(self, delta: Array) -> float:
         """m(0) − m(δ) = −(Jδ)ᵀ(r + ½Jδ), with the undamped J."""
 
+    def damped_reduction(self, delta: Array, damping: Array) -> float:
+        """The same for a δ with δᵀ((JᵀJ + D) δ + g) = 0, out of g and D alone: ½ δᵀ(D δ − g)."""
+
     def project(self, delta: Array) -> bool:
         """Shorten δ in place, component by component, where x ⊞ δ would leave the bounds; True where it did.
 
@@ -155,4 +158,6 @@ def damped_step(model: Model, vectors: StepVectors, state: Any) -> Trial | StepF
     confined = model.confine(vectors.damping, vectors.rhs, vectors.delta, facts)
     if isinstance(confined, Failure):
         return StepFailure(confined, state)
+    if confined is facts and facts.conjugate_residual:
+        return Trial(vectors.delta, model.damped_reduction(vectors.delta, vectors.damping), state, confined)
     return Trial(vectors.delta, model.predicted_reduction(vectors.delta), state, confined)

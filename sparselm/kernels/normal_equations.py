@@ -18,7 +18,7 @@ import functools
 import numpy as np
 from numba import prange
 
-from sparselm._jit import kernel, num_lanes, scalar, serial_kernel
+from sparselm._jit import TASK, kernel, num_lanes, scalar, serial_kernel
 from sparselm.kernels.block_products import sum_products
 
 # How a sum of products S = AᵀB enters H.
@@ -90,6 +90,16 @@ def accumulate_products(dim, ka, kb):
                     _add_block(S, ka, kb, first[row], stride[row], packed, mode, H)
 
     return run
+
+
+@kernel
+def add_blocks(rows, blocks, k, first, stride, packed, H):
+    """``H[target] +=`` the lower triangle of a row of ``blocks``, k² numbers each, for some rows; none twice."""
+    n = rows.shape[0]
+    for task in prange((n + TASK - 1) // TASK):
+        for t in range(task * TASK, min(n, (task + 1) * TASK)):
+            row = rows[t]
+            _add_block(blocks[row], k, k, first[row], stride[row], packed, LOWER, H)
 
 
 @serial_kernel

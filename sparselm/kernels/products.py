@@ -1,4 +1,4 @@
-"""J v, Jᵀ u and diag JᵀJ, span by span and operand by operand."""
+"""J v, Jᵀ u, and the diagonal of JᵀJ or its diagonal blocks, span by span and operand by operand."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from numba import prange
 
 from sparselm._jit import TASK, kernel, num_lanes
+from sparselm.kernels.block_products import sum_products
 
 
 @functools.cache
@@ -69,5 +70,60 @@ def transposed_product(dim, width, with_diagonal):
                     g[first + c] += partial[slot, c]
                     if with_diagonal:
                         d[first + c] += partial[slot, width + c]
+
+    return run
+
+
+@functools.cache
+def transposed_product_and_blocks(dim, width):
+    """Kernel for ``g += J_operandᵀ u``, the blocks Σ J_operandᵀ J_operand of each row, by columns, and ``d +=`` their diagonals.
+
+    It takes as long as the diagonal alone, where J comes from memory. A row of ``partial`` has width² + width numbers.
+    """
+    area = width * width
+
+    @kernel
+    def run(
+        order, piece_row, piece_ptr, piece_slot, split_row, split_ptr, task_ptr, J, start, u, column, partial, g, d, blocks
+    ):  # fmt: skip
+        num_tasks = task_ptr.shape[0] - 1
+        lanes = num_lanes(num_tasks, 1)
+        for lane in prange(lanes):
+            sums = np.empty(area + width)
+            for piece in range(task_ptr[lane * num_tasks // lanes], task_ptr[(lane + 1) * num_tasks // lanes]):
+                sum_products(
+                    dim, width, width, 0, 0, 0, sums, 0, width, sums, -1, width, J, start, dim * J.shape[2], J.shape[2],
+                    order, J, start, dim * J.shape[2], J.shape[2], order, piece_ptr[piece], piece_ptr[piece + 1],
+                )  # fmt: skip
+                for c in range(width):
+                    sums[area + c] = 0.0
+                for q in range(piece_ptr[piece], piece_ptr[piece + 1]):
+                    b = order[q]
+                    for i in range(dim):
+                        factor = u[b, i]
+                        for c in range(width):
+                            sums[area + c] += J[b, i, start + c] * factor
+                slot = piece_slot[piece]
+                if slot >= 0:
+                    for c in range(area + width):
+                        partial[slot, c] = sums[c]
+                else:
+                    row = piece_row[piece]
+                    for c in range(area):
+                        blocks[row, c] = sums[c]
+                    for c in range(width):
+                        g[column[row] + c] += sums[area + c]
+                        d[column[row] + c] += sums[c * width + c]
+        for s in range(split_row.shape[0]):
+            row = split_row[s]
+            for c in range(area):
+                blocks[row, c] = 0.0
+            for slot in range(split_ptr[s], split_ptr[s + 1]):
+                for c in range(area):
+                    blocks[row, c] += partial[slot, c]
+                for c in range(width):
+                    g[column[row] + c] += partial[slot, area + c]
+            for c in range(width):
+                d[column[row] + c] += blocks[row, c * width + c]
 
     return run

@@ -31,6 +31,21 @@ def dot(x, y, partial):
 
 
 @kernel
+def damped_reduction(delta, damping, gradient, partial):
+    """Return ½ δᵀ(D δ − g); D = +∞ where δ = 0 adds nothing."""
+    n = delta.shape[0]
+    for task in prange((n + STRETCH - 1) // STRETCH):
+        total = 0.0
+        for i in range(task * STRETCH, min(n, (task + 1) * STRETCH)):
+            total += delta[i] * ((damping[i] * delta[i] if delta[i] != 0.0 else 0.0) - gradient[i])
+        partial[task] = total
+    result = 0.0
+    for task in range((n + STRETCH - 1) // STRETCH):
+        result += partial[task]
+    return 0.5 * result
+
+
+@kernel
 def model_reduction(Jd, r, partial):
     """Return −(Jδ)ᵀ(r + ½Jδ)."""
     n = r.shape[0]

@@ -40,12 +40,17 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class SolveFacts:
-    """What a solver knows of a solve; None where it does not apply."""
+    """What a solver knows of a solve; None where it does not apply.
+
+    ``conjugate_residual`` tells that xᵀ(b − (JᵀJ + D) x) is zero but for rounding, as it is of a direct solver's x and of
+    what the conjugate gradient method makes from x = 0.
+    """
 
     factor_nonzeros: int | None = None
     inner_iterations: int | None = None
     residual_norm: float | None = None
     condition_hint: float | None = None
+    conjugate_residual: bool = False
 
 
 class AbstractLinearSolver(ABC):

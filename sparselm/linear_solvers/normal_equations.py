@@ -28,6 +28,7 @@ from sparselm.kernels.normal_equations import (
     PLAIN,
     SYMMETRISED,
     accumulate_products,
+    add_blocks,
     add_split_sums,
     fill_indices,
     hold_components,
@@ -256,14 +257,19 @@ class BlockSums:
                 where = position[p.target]  # of a row without columns: nonsense, which no gather ever reaches
                 own_first, own_stride = base[where], stride[where]
             slots = max(slots, p.gather.num_slots * a.width * b.width)
-            self._runs.append((p, accumulate_products(p.span.dim, a.width, b.width), own_first, own_stride))
+            rows = np.unique(p.gather.piece_row) if p.mode == LOWER else p.gather.piece_row
+            self._runs.append((p, accumulate_products(p.span.dim, a.width, b.width), own_first, own_stride, rows))
         self._partial: Array = np.zeros(slots)
 
     def assemble(self, linearization: Linearization, values: Array) -> None:
         """Write JᵀJ."""
         values[:] = 0.0
-        for p, run, first, stride in self._runs:
+        for p, run, first, stride, rows in self._runs:
             a, b, g = p.span.operands[p.a], p.span.operands[p.b], p.gather
+            made = linearization.diagonal_blocks(a) if p.mode == LOWER and g is a.gather else None
+            if made is not None:
+                add_blocks(rows, made, a.width, first, stride, self._packed, values)
+                continue
             entries = a.width * b.width
             partial = self._partial[: g.num_slots * entries].reshape(g.num_slots, entries)
             run(

@@ -141,7 +141,9 @@ class SchurPCG(AbstractLinearSolver):
             guess=guess is not None,
         )
         system.backward(factor.solution, out)
-        return SolveFacts(inner_iterations=outcome.iterations, residual_norm=outcome.residual_norm)
+        return SolveFacts(
+            inner_iterations=outcome.iterations, residual_norm=outcome.residual_norm, conjugate_residual=guess is None
+        )
 
     def describe(self, plan: SchurPCGPlan) -> str:
         """What is eliminated, and how the rest is solved."""
