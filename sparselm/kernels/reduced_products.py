@@ -1,7 +1,10 @@
-"""Products with the Schur complement: with its blocks, or without forming it, through J and the basis Q of what is eliminated.
+"""Products with the Schur complement: with its blocks, or without forming it, through J.
 
-With L_e L_eᵀ = V_e + D_e and Q = J_e L_e⁻ᵀ, the rows of Q of one eliminated block are, but for D, an orthonormal basis of the
-range of J_e, and S x = J_kᵀ (I − Q Qᵀ) J_k x + D x.
+With J_k the kept and J_e the eliminated columns of J, and L_e L_eᵀ = V_e + D_e,
+
+    S x = J_kᵀ (J_k x − J_e (V + D)⁻¹ J_eᵀ J_k x) + D x.
+
+All that one eliminated block has to do with lies in its own residual blocks: each of them is read once.
 """
 
 from __future__ import annotations
@@ -59,19 +62,124 @@ def symmetric_product(k):
     return run
 
 
-@functools.cache
-def projected_diagonal(dim, k, d):
-    """Kernel for ``A_k −= Σ_b (J_kᵀ Q)(J_kᵀ Q)ᵀ``, lower triangles, over a :class:`~sparselm.gather.Gather` by kept row.
+#: What :func:`implicit_product` does: gather w, scatter what u leaves, or both at once.
+GATHER, SCATTER, WHOLE = 0, 1, 2
 
-    Pieces of long lists leave their sums in ``partial``, for which there is a row of k² numbers for each.
+
+@functools.cache
+def implicit_product(dim, d, k0, k1, k2, k3, basis):
+    """Kernel for the residual blocks of one span, by the rows of its eliminated operand; up to four kept operands, width 0: none.
+
+    For row r with its residual blocks b, its number e among the eliminated blocks (below zero: it is none of them), and
+    v_b = J_k x,
+
+    * GATHER adds up w_e = Σ J_eᵀ v_b,
+    * SCATTER adds J_kᵀ (v_b − J_e u_e) to y, v_b = 0 where ``with_x`` is false,
+    * WHOLE does both, with u_e = (V_e + D_e)⁻¹ w_e.
+
+    With ``basis`` the blocks E are those of Q = J_e L_e⁻ᵀ in place of J_e, so that u_e = w_e. Lanes, as many as there are rows
+    of ``y``, take rows ``lane_row[lane] … lane_row[lane + 1]`` and add to a y of their own.
     """
 
     @kernel
-    def run(order, piece_row, piece_ptr, piece_slot, split_row, split_ptr, task_ptr, J, start, Q, place, partial, A):
+    def run(
+        mode, with_x, lane_row, rows, ptr, order, longest, number, inverse, J, E, at_e, at0, at1, at2, at3, i0, i1, i2, i3,
+        c0, c1, c2, c3, x, w, u, y,
+    ):  # fmt: skip
+        for lane in prange(y.shape[0]):
+            v = np.empty((longest, dim))
+            own, solved = np.empty(d), np.empty(d)
+            for q in range(lane_row[lane], lane_row[lane + 1]):
+                e = number[rows[q]]
+                begin, end = ptr[q], ptr[q + 1]
+                for m in range(d):
+                    own[m] = 0.0
+                for t in range(begin, end):
+                    b = order[t]
+                    for i in range(dim):
+                        total = 0.0
+                        if with_x:
+                            for r in range(k0):
+                                total += J[b, i, at0 + r] * x[c0[i0[b]] + r]
+                            for r in range(k1):
+                                total += J[b, i, at1 + r] * x[c1[i1[b]] + r]
+                            for r in range(k2):
+                                total += J[b, i, at2 + r] * x[c2[i2[b]] + r]
+                            for r in range(k3):
+                                total += J[b, i, at3 + r] * x[c3[i3[b]] + r]
+                        v[t - begin, i] = total
+                        if mode != 1:
+                            for m in range(d):
+                                own[m] += E[b, i, at_e + m] * total
+                if mode == 0:
+                    if e >= 0:
+                        for m in range(d):
+                            w[e, m] += own[m]
+                    continue
+                if e >= 0:
+                    if mode == 1:
+                        for m in range(d):
+                            own[m] = u[e, m]
+                    elif basis == 0:
+                        for m in range(d):
+                            total = 0.0
+                            for c in range(m + 1):
+                                total += inverse[e, m * (m + 1) // 2 + c] * own[c]
+                            solved[m] = total
+                        for c in range(d):
+                            total = 0.0
+                            for m in range(c, d):
+                                total += inverse[e, m * (m + 1) // 2 + c] * solved[m]
+                            own[c] = total
+                for t in range(begin, end):
+                    b = order[t]
+                    for i in range(dim):
+                        total = v[t - begin, i]
+                        if e >= 0:
+                            for m in range(d):
+                                total -= E[b, i, at_e + m] * own[m]
+                        for r in range(k0):
+                            y[lane, c0[i0[b]] + r] += J[b, i, at0 + r] * total
+                        for r in range(k1):
+                            y[lane, c1[i1[b]] + r] += J[b, i, at1 + r] * total
+                        for r in range(k2):
+                            y[lane, c2[i2[b]] + r] += J[b, i, at2 + r] * total
+                        for r in range(k3):
+                            y[lane, c3[i3[b]] + r] += J[b, i, at3 + r] * total
+
+    return run
+
+
+@kernel
+def sum_lanes(parts, out):
+    """out ← Σ of the rows of ``parts``, in their order, which are cleared."""
+    n = out.shape[0]
+    for task in prange((n + TASK - 1) // TASK):
+        for i in range(task * TASK, min(n, (task + 1) * TASK)):
+            total = 0.0
+            for lane in range(parts.shape[0]):
+                total += parts[lane, i]
+                parts[lane, i] = 0.0
+            out[i] = total
+
+
+@functools.cache
+def projected_diagonal(dim, k, d):
+    """Kernel for ``A_k −= Σ_b (J_kᵀ Q)(J_kᵀ Q)ᵀ`` with Q = J_e L_e⁻ᵀ, over a :class:`~sparselm.gather.Gather` by kept row.
+
+    Pieces of long lists leave their sums in ``partial``, for which there is a row of k² numbers for each. ``number`` tells the
+    eliminated block of each row that ``index`` names.
+    """
+
+    @kernel
+    def run(
+        order, piece_row, piece_ptr, piece_slot, split_row, split_ptr, task_ptr, J, start, at_e, index, number, inverse,
+        place, partial, A,
+    ):  # fmt: skip
         tasks = task_ptr.shape[0] - 1
         lanes = num_lanes(tasks, 1)
         for lane in prange(lanes):
-            sums, Y = np.empty((k, k)), np.empty((k, d))
+            sums, Y, Q = np.empty((k, k)), np.empty((d, k)), np.empty((dim, d))
             for piece in range(task_ptr[lane * tasks // lanes], task_ptr[(lane + 1) * tasks // lanes]):
                 at = place[piece_row[piece]]
                 if at < 0:
@@ -81,16 +189,26 @@ def projected_diagonal(dim, k, d):
                         sums[c, r] = 0.0
                 for t in range(piece_ptr[piece], piece_ptr[piece + 1]):
                     b = order[t]
-                    for r in range(k):
-                        for m in range(d):
+                    e = number[index[b]]
+                    if e < 0:
+                        continue
+                    for i in range(dim):
+                        for c in range(d):
+                            total = 0.0
+                            for m in range(c + 1):
+                                total += J[b, i, at_e + m] * inverse[e, c * (c + 1) // 2 + m]
+                            Q[i, c] = total
+                    for m in range(d):
+                        for r in range(k):
                             total = 0.0
                             for i in range(dim):
-                                total += J[b, i, start + r] * Q[b, i, m]
-                            Y[r, m] = total
+                                total += J[b, i, start + r] * Q[i, m]
+                            Y[m, r] = total
                     for c in range(k):
-                        for r in range(k):
-                            for m in range(d):
-                                sums[c, r] += Y[r, m] * Y[c, m]
+                        for m in range(d):
+                            factor = Y[m, c]
+                            for r in range(k):
+                                sums[c, r] += Y[m, r] * factor
                 slot = piece_slot[piece]
                 for c in range(k):
                     for r in range(k):

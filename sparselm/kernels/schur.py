@@ -161,6 +161,49 @@ def backward_blocks(d):
 
 
 @functools.cache
+def subtract_forward(d):
+    """Kernel for z_e ← c_e − L_e⁻¹ w_e."""
+
+    @kernel
+    def run(inverse, w, c, z):
+        n = z.shape[0]
+        for task in prange((n + TASK - 1) // TASK):
+            for e in range(task * TASK, min(n, (task + 1) * TASK)):
+                for r in range(d):
+                    total = c[e, r]
+                    for m in range(r + 1):
+                        total -= inverse[e, r * (r + 1) // 2 + m] * w[e, m]
+                    z[e, r] = total
+
+    return run
+
+
+@functools.cache
+def apply_inverses(d):
+    """Kernel for z_e ← L_e⁻ᵀ z_e, or (V_e + D_e)⁻¹ z_e = L_e⁻ᵀ L_e⁻¹ z_e where ``both``; in place."""
+
+    @kernel
+    def run(inverse, z, both):
+        n = z.shape[0]
+        for task in prange((n + TASK - 1) // TASK):
+            own = np.empty(d)
+            for e in range(task * TASK, min(n, (task + 1) * TASK)):
+                for r in range(d):
+                    total = 0.0 if both else z[e, r]
+                    if both:
+                        for m in range(r + 1):
+                            total += inverse[e, r * (r + 1) // 2 + m] * z[e, m]
+                    own[r] = total
+                for r in range(d):
+                    total = 0.0
+                    for m in range(r, d):
+                        total += inverse[e, m * (m + 1) // 2 + r] * own[m]
+                    z[e, r] = total
+
+    return run
+
+
+@functools.cache
 def subtract_kept(k, d):
     """Kernel for ``z_e −= Y_ekᵀ x_k`` over the slots, sorted by e; no two tasks share an e."""
 

@@ -24,6 +24,7 @@ from sparselm.kernels.schur import (
     orthogonalize,
     subtract_eliminated,
     subtract_eliminated_through,
+    subtract_forward,
     subtract_kept,
     subtract_kept_through,
 )
@@ -173,9 +174,12 @@ class EliminatedPart:
         forward_blocks(self.blocks.size)(self.inverse, self.blocks.column, b, self._c)
         return self._c
 
-    def finish(self, coupled: Array, x: Array) -> None:
-        """x_e ← L⁻ᵀ (c − what the solution of S contributes, given as ``(n, d)``)."""
-        np.subtract(self._c, coupled, out=self._z)
+    def finish(self, coupled: Array, x: Array, *, orthonormal: bool) -> None:
+        """x_e ← L⁻ᵀ (c − L⁻¹ w), or L⁻ᵀ (c − w), w being J_eᵀ J_k x_K or, where orthonormal, Qᵀ J_k x_K; ``(n, d)``."""
+        if orthonormal:
+            np.subtract(self._c, coupled, out=self._z)
+        else:
+            subtract_forward(self.blocks.size)(self.inverse, coupled, self._c, self._z)
         backward_blocks(self.blocks.size)(self.inverse, self.blocks.column, self._z, x)
 
     def forward(self, b: Array, reduced: Array) -> None:

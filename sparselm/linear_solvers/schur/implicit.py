@@ -1,12 +1,11 @@
-"""Products with the Schur complement without forming it: two passes over J.
+"""Products with the Schur complement without forming it: each reads J once.
 
-With Q = J_e L_e⁻ᵀ of every residual block, L_e L_eᵀ = V_e + D_e, and J_k the kept columns,
+With J_k and J_e the kept and eliminated columns of J, S x = J_kᵀ (J_k x − J_e (V + D)⁻¹ J_eᵀ J_k x) + D x: what an eliminated
+block contributes is computed from its own residual blocks while these are in cache.
 
-    S x = J_kᵀ (I − Q Qᵀ) J_k x + D x.
-
-Where D is small, I − Q Qᵀ projects onto the complement of the range of J_e, as the orthogonal factor of a QR decomposition of
-the points' columns does: no digits are lost in a difference of H and W V⁻¹ Wᵀ. So J_k and Q may be kept in single precision;
-L_e is found in double precision from the Jacobian itself.
+In single precision J_e is replaced by Q = J_e L_e⁻ᵀ, L_e L_eᵀ = V_e + D_e. Where D is small, I − Q Qᵀ projects onto the
+complement of the range of J_e, as the orthogonal factor of a QR decomposition of the points' columns does: no digits are lost
+in a difference of H and W V⁻¹ Wᵀ, however nearly dependent these columns are. L_e is found in double precision, from J itself.
 
 References
 ----------
@@ -15,15 +14,24 @@ N. Demmel, C. Sommer, D. Cremers, V. Usenko, "Square Root Bundle Adjustment for 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from sparselm.errors import SolverError
 from sparselm.kernels.products import jacobian_product, transposed_product
-from sparselm.kernels.reduced_products import convert, projected_diagonal
-from sparselm.kernels.schur import orthogonalize
+from sparselm.kernels.reduced_products import (
+    GATHER,
+    SCATTER,
+    WHOLE,
+    convert,
+    implicit_product,
+    projected_diagonal,
+    sum_lanes,
+)
+from sparselm.kernels.schur import apply_inverses, orthogonalize
 from sparselm.linear_solvers.block_cholesky.numeric import Precision
 from sparselm.linear_solvers.normal_equations import BlockPattern, BlockSums
 from sparselm.linear_solvers.schur.complement import ReducedPattern
@@ -36,79 +44,132 @@ if TYPE_CHECKING:
     from sparselm.structure import Span, SpanOperand
 
 Array = npt.NDArray[np.float64]
+IndexArray = npt.NDArray[np.int32]
 LongArray = npt.NDArray[np.int64]
+
+# Kept operands that a residual block can have.
+_MOST_KEPT = 4
+
+# Vectors over the kept columns that eliminated blocks are summed into side by side: their number decides in which order sums
+# are made, and must not depend on the number of threads.
+_LANES = 16
 
 
 @dataclass(frozen=True, slots=True)
-class _Side:
-    """An operand of a span as an operand of products: ``column`` tells, by row, where its block begins in a vector."""
+class _Kept:
+    """A kept operand of a span; ``column`` tells, by row, where its block begins in a vector."""
 
     operand: SpanOperand
     column: LongArray
-    partial: Array
 
 
 @dataclass(frozen=True, slots=True)
 class _Terms:
-    """What a span contributes: its kept operands, and the eliminated ones with Q."""
+    """A span with an eliminated operand: its rows, each with the residual blocks that touch it.
+
+    Attributes
+    ----------
+    part : int
+        Number of the eliminated blocks among those of the partition.
+    number : (num_rows,) int32
+        Eliminated block of each row, −1 for rows that are not.
+    rows, ptr, order
+        Rows that are touched, and the residual blocks of each, ``order[ptr[q]:ptr[q + 1]]``.
+    lane_row : (_LANES + 1,) int64
+        Which of them each lane takes.
+    whole : bool
+        No other span touches these blocks and kept ones.
+    """
 
     span: Span
-    kept: tuple[_Side, ...]
-    eliminated: tuple[_Side, ...]
-    Q: tuple[Array, ...]
-    number: tuple[npt.NDArray[np.int32], ...]
-    part: tuple[int, ...]
+    kept: tuple[_Kept, ...]
+    eliminated: SpanOperand
+    part: int
+    number: IndexArray
+    rows: IndexArray
+    ptr: LongArray
+    order: IndexArray
+    lane_row: LongArray
+    longest: int
+    whole: bool
 
 
 class ImplicitSystem(AbstractSchurSystem):
-    """S as a product: memory for Q, d numbers for each residual, and for a copy of J in single precision if asked for."""
+    """S as a product: hardly any memory besides J or, in single precision, a copy of it and Q."""
 
     def __init__(self, partition: Partition, precision: Precision) -> None:
         super().__init__(partition)
         structure = partition.structure
         self._elimination = Elimination(partition)
-        self._dtype = np.dtype(precision)
         self._columns = len(partition.columns)
+        # Blocks that are not kept begin after the end, in a tail that nobody looks at.
         widest = int(np.diff(structure.block_columns).max(initial=0))
-        # Blocks of the other kind begin after the end, in a tail that nobody looks at.
         self._x: Array = np.zeros(self._columns + widest)
-        self._y: Array = np.zeros(self._columns + widest)
-        starts = np.cumsum([0] + [p.size * len(p.blocks) for p in partition.eliminated])
-        self._starts = starts
-        self._t: Array = np.zeros(int(starts[-1]) + widest)
-        self._v: Array = np.zeros(structure.num_rows)
+        self._y: Array = np.zeros((_LANES, self._columns + widest))
+        self._sum: Array = np.zeros(self._columns + widest)
         self._kept_first = np.full(structure.num_blocks + 1, self._columns, dtype=np.int64)
         self._kept_first[partition.kept] = partition.first[:-1]
-        self._terms = tuple(self._make_terms(span) for span in structure.spans)
-        self._single = np.zeros(structure.num_values, dtype=np.float32) if self._dtype.itemsize == 4 else None
+        self._terms: list[_Terms] = []
+        self._bare: list[tuple[Span, tuple[_Kept, ...]]] = []
+        for span in structure.spans:
+            self._add(span)
+        self._w = [np.zeros((len(p.blocks), p.size)) for p in partition.eliminated]
+        rows = max((span.num_blocks * span.dim for span, _ in self._bare), default=0)
+        self._v: Array = np.zeros(rows)
+        slots = [k.operand.gather.num_slots * k.operand.width for _, kept in self._bare for k in kept]
+        self._partial: Array = np.zeros(max(slots, default=0))
+        single = precision == "float32"
+        self._single = np.zeros(structure.num_values, dtype=np.float32) if single else None
+        self._Q = [
+            np.zeros((t.span.num_blocks, t.span.dim, t.eliminated.width), dtype=np.float32) if single else None
+            for t in self._terms
+        ]
         self._diagonal_sums = self._bind_diagonal()
         self._H: Array = np.zeros(int((partition.sizes.astype(np.int64) ** 2).sum()))
         self._has_H = False
         self._pattern: ReducedPattern | None = None
 
-    def _make_terms(self, span: Span) -> _Terms:
+    def _add(self, span: Span) -> None:
+        """Note what a span contributes."""
         partition = self.partition
-        kept, eliminated, Q, numbers, parts = [], [], [], [], []
-        for operand in span.operands:
-            if not operand.width:
-                continue
-            block = operand.layout.block
-            if (partition.kept_number[block[operand.index]] >= 0).any():
-                kept.append(self._side(operand, self._kept_first[block]))
-            for part, own in enumerate(partition.eliminated):
-                number = np.full(partition.structure.num_blocks + 1, -1, dtype=np.int32)
-                number[own.blocks] = np.arange(len(own.blocks), dtype=np.int32)
-                of_row = number[block]
-                if own.size == operand.width and (of_row[operand.index] >= 0).any():
-                    column = np.where(of_row >= 0, self._starts[part] + own.size * of_row.astype(np.int64), self._starts[-1])
-                    eliminated.append(self._side(operand, column))
-                    Q.append(np.zeros((span.num_blocks, span.dim, own.size), dtype=self._dtype))
-                    numbers.append(of_row)
-                    parts.append(part)
-        return _Terms(span, tuple(kept), tuple(eliminated), tuple(Q), tuple(numbers), tuple(parts))
+        present = [o for o in span.operands if o.width]
+        kept = tuple(
+            _Kept(o, self._kept_first[o.layout.block])
+            for o in present
+            if (partition.kept_number[o.layout.block[o.index]] >= 0).any()
+        )
+        if len(kept) > _MOST_KEPT:
+            raise SolverError(
+                f"SchurPCG: a residual block touches {len(kept)} kept variables, the implicit form takes at most "
+                f"{_MOST_KEPT}; use form='explicit'"
+            )
+        if not kept:
+            return
+        for part, own in enumerate(partition.eliminated):
+            number = np.full(partition.structure.num_blocks + 1, -1, dtype=np.int32)
+            number[own.blocks] = np.arange(len(own.blocks), dtype=np.int32)
+            for o in present:
+                of_row = number[o.layout.block]
+                if o.width == own.size and (of_row[o.index] >= 0).any():
+                    terms = self._make_terms(span, kept, o, part, of_row)
+                    self._terms.append(terms)
+                    return
+        self._bare.append((span, kept))
 
-    def _side(self, operand: SpanOperand, column: LongArray) -> _Side:
-        return _Side(operand, column, np.zeros((operand.gather.num_slots, operand.width)))
+    def _make_terms(
+        self, span: Span, kept: tuple[_Kept, ...], operand: SpanOperand, part: int, number: IndexArray
+    ) -> _Terms:
+        g = operand.gather
+        first = np.flatnonzero(np.append(True, np.diff(g.piece_row) != 0))
+        rows, ptr = g.piece_row[first], np.append(g.piece_ptr[first], span.num_blocks).astype(np.int64)
+        lane_row = np.searchsorted(ptr, np.arange(_LANES + 1) * (span.num_blocks / _LANES)).astype(np.int64)
+        lane_row[-1] = len(rows)
+        own = number[rows][number[rows] >= 0]
+        alone = not any(np.isin(own, t.number[t.rows]).any() for t in self._terms if t.part == part)
+        if not alone:
+            self._terms = [replace(t, whole=False) if t.part == part else t for t in self._terms]
+        longest = int(np.diff(ptr).max(initial=0))
+        return _Terms(span, kept, operand, part, number, rows, ptr, g.order, lane_row, longest, alone)
 
     def _bind_diagonal(self) -> BlockSums:
         """The sums of the diagonal blocks of H; products of different kept blocks go to a place after them."""
@@ -146,11 +207,11 @@ class ImplicitSystem(AbstractSchurSystem):
         self.set_damping(damping)
         block = self._elimination.factor(damping)
         if block < 0:
-            for terms in self._terms:
-                J = self.linearization.blocks(terms.span)
-                for side, Q, number, part in zip(terms.eliminated, terms.Q, terms.number, terms.part, strict=True):
-                    d, inverse = side.operand.width, self._elimination.parts[part].inverse
-                    orthogonalize(terms.span.dim, d)(J, side.operand.start, side.operand.index, number, inverse, Q)
+            for terms, Q in zip(self._terms, self._Q, strict=True):
+                if Q is not None:
+                    o, inverse = terms.eliminated, self._elimination.parts[terms.part].inverse
+                    J = self.linearization.blocks(terms.span)
+                    orthogonalize(terms.span.dim, o.width)(J, o.start, o.index, terms.number, inverse, Q)
         return block
 
     def _blocks(self, span: Span) -> Array:
@@ -159,82 +220,82 @@ class ImplicitSystem(AbstractSchurSystem):
             return self.linearization.blocks(span)
         return self._single[span.values].reshape(span.num_blocks, span.dim, span.width)
 
-    def _rows(self, span: Span) -> Array:
-        return self._v[span.rows].reshape(span.num_blocks, span.dim)
-
-    def _multiply_kept(self, x: Array) -> None:
-        """v ← J_k x."""
-        self._x[: self._columns] = x
-        for terms in self._terms:
-            target, started = self._rows(terms.span), False
-            for side in terms.kept:
-                o = side.operand
-                jacobian_product(terms.span.dim, o.width)(
-                    self._blocks(terms.span), o.start, o.index, side.column, self._x, target, started
-                )
-                started = True
-            if not started:
-                target[:] = 0.0
-
-    def _multiply_kept_transposed(self, out: Array) -> None:
-        """out ← J_kᵀ v."""
-        self._y[:] = 0.0
-        for terms in self._terms:
-            for side in terms.kept:
-                self._gather(terms.span, side, self._blocks(terms.span), side.operand.start, self._y)
-        out[:] = self._y[: self._columns]
-
-    def _gather(self, span: Span, side: _Side, J: Array, start: int, out: Array) -> None:
-        g = side.operand.gather
-        transposed_product(span.dim, side.operand.width, False)(
-            g.order, g.piece_row, g.piece_ptr, g.piece_slot, g.split_row, g.split_ptr, g.task_ptr, J, start,
-            self._rows(span), side.column, side.partial, out, out,
+    def _run(self, mode: int, turn: int, *, with_x: bool) -> None:
+        """One pass over the residual blocks of a span."""
+        t, Q = self._terms[turn], self._Q[turn]
+        J = self._blocks(t.span)
+        E, at_e = (J, t.eliminated.start) if Q is None else (Q, 0)
+        w = self._w[t.part]
+        kept = [(k.operand.width, k.operand.start, k.operand.index, k.column) for k in t.kept]
+        kept += [(0, 0, t.order, t.ptr)] * (_MOST_KEPT - len(kept))
+        widths, starts, indices, columns = zip(*kept, strict=True)
+        implicit_product(t.span.dim, t.eliminated.width, *widths, int(Q is not None))(
+            mode, with_x, t.lane_row, t.rows, t.ptr, t.order, t.longest, t.number,
+            self._elimination.parts[t.part].inverse, J, E, at_e, *starts, *indices, *columns, self._x, w, w, self._y,
         )  # fmt: skip
 
-    def _project(self) -> None:
-        """t ← Qᵀ v."""
-        self._t[:] = 0.0
-        for terms in self._terms:
-            for side, Q in zip(terms.eliminated, terms.Q, strict=True):
-                self._gather(terms.span, side, Q, 0, self._t)
-        self._t[self._starts[-1] :] = 0.0
+    def _gather(self, chosen: list[int]) -> None:
+        """w ← J_eᵀ J_k x, or Qᵀ J_k x, from some of the spans."""
+        for w in self._w:
+            w[:] = 0.0
+        for turn in chosen:
+            self._run(GATHER, turn, with_x=True)
 
-    def _add_basis(self, *, onto_zero: bool) -> None:
-        """v ← v + Q t, or Q t alone."""
-        for terms in self._terms:
-            target, started = self._rows(terms.span), not onto_zero
-            for side, Q in zip(terms.eliminated, terms.Q, strict=True):
-                o = side.operand
-                jacobian_product(terms.span.dim, o.width)(Q, 0, o.index, side.column, self._t, target, started)
-                started = True
-            if not started:
-                target[:] = 0.0
+    def _solve_eliminated(self) -> None:
+        """u ← (V + D)⁻¹ w, in place; with the basis Q, u = w."""
+        if self._single is None:
+            for part, w in zip(self._elimination.parts, self._w, strict=True):
+                apply_inverses(part.blocks.size)(part.inverse, w, True)
 
     def multiply(self, x: Array, out: Array) -> None:
-        self._multiply_kept(x)
-        self._project()
-        np.negative(self._t, out=self._t)
-        self._add_basis(onto_zero=False)
-        self._multiply_kept_transposed(out)
+        self._x[: self._columns] = x
+        pieces = [turn for turn, t in enumerate(self._terms) if not t.whole]
+        if pieces:
+            self._gather(pieces)
+            self._solve_eliminated()
+            for turn in pieces:
+                self._run(SCATTER, turn, with_x=True)
+        for turn, t in enumerate(self._terms):
+            if t.whole:
+                self._run(WHOLE, turn, with_x=True)
+        sum_lanes(self._y, self._sum)
+        self._add_bare()
+        out[:] = self._sum[: self._columns]
         self.add_damping(x, out)
 
+    def _add_bare(self) -> None:
+        """Add J_kᵀ J_k x of the spans without an eliminated operand."""
+        for span, kept in self._bare:
+            J, v = self._blocks(span), self._v[: span.num_blocks * span.dim].reshape(span.num_blocks, span.dim)
+            for turn, k in enumerate(kept):
+                o = k.operand
+                jacobian_product(span.dim, o.width)(J, o.start, o.index, k.column, self._x, v, turn > 0)
+            for k in kept:
+                o, g = k.operand, k.operand.gather
+                partial = self._partial[: g.num_slots * o.width].reshape(g.num_slots, o.width)
+                transposed_product(span.dim, o.width, False)(
+                    g.order, g.piece_row, g.piece_ptr, g.piece_slot, g.split_row, g.split_ptr, g.task_ptr, J, o.start, v,
+                    k.column, partial, self._sum, self._sum,
+                )  # fmt: skip
+
     def forward(self, b: Array, reduced: Array) -> None:
-        for part, start in zip(self._elimination.parts, self._starts, strict=False):
-            c = part.begin(b)
-            self._t[start : start + c.size] = c.reshape(-1)
-        self._add_basis(onto_zero=True)
-        self._multiply_kept_transposed(reduced)
-        np.subtract(b[self.partition.columns], reduced, out=reduced)
+        for part, w in zip(self._elimination.parts, self._w, strict=True):
+            w[:] = part.begin(b)
+            if self._single is None:  # J_e (V + D)⁻¹ b_e = J_e L⁻ᵀ c
+                apply_inverses(part.blocks.size)(part.inverse, w, False)
+        for turn in range(len(self._terms)):
+            self._run(SCATTER, turn, with_x=False)
+        sum_lanes(self._y, self._sum)
+        np.add(b[self.partition.columns], self._sum[: self._columns], out=reduced)
         if self.any_held:
             reduced[self.held] = 0.0
 
     def backward(self, reduced: Array, x: Array) -> None:
         x[self.partition.columns] = reduced
-        self._multiply_kept(reduced)
-        self._project()
-        for part, start in zip(self._elimination.parts, self._starts, strict=False):
-            z = self._t[start : start + part.blocks.size * len(part.blocks.blocks)]
-            part.finish(z.reshape(-1, part.blocks.size), x)
+        self._x[: self._columns] = reduced
+        self._gather(list(range(len(self._terms))))
+        for part, w in zip(self._elimination.parts, self._w, strict=True):
+            part.finish(w, x, orthonormal=self._single is not None)
 
     def kept_diagonal(self, out: Array) -> None:
         out[:] = self._kept_blocks()
@@ -244,6 +305,7 @@ class ImplicitSystem(AbstractSchurSystem):
         """Diagonal blocks of H at this point."""
         assert self.linearization is not None
         if not self._has_H:
+            self._H[:] = 0.0
             self._diagonal_sums.assemble(self.linearization, self._H)
             self._has_H = True
         return self._H
@@ -251,14 +313,18 @@ class ImplicitSystem(AbstractSchurSystem):
     def schur_diagonal(self, out: Array) -> None:
         out[:] = self._kept_blocks()
         place = np.append(self.place, -1)
-        for terms in self._terms:
-            for side in terms.kept:
-                o, g = side.operand, side.operand.gather
-                row_place = place[self.partition.kept_number[o.layout.block]]
+        for t in self._terms:
+            inverse, J = self._elimination.parts[t.part].inverse, self._linearized(t.span)
+            for k in t.kept:
+                o, g = k.operand, k.operand.gather
                 partial = np.zeros((g.num_slots, o.width * o.width))
-                for other, Q in zip(terms.eliminated, terms.Q, strict=True):
-                    projected_diagonal(terms.span.dim, o.width, other.operand.width)(
-                        g.order, g.piece_row, g.piece_ptr, g.piece_slot, g.split_row, g.split_ptr, g.task_ptr,
-                        self._blocks(terms.span), o.start, Q, row_place, partial, out,
-                    )  # fmt: skip
+                projected_diagonal(t.span.dim, o.width, t.eliminated.width)(
+                    g.order, g.piece_row, g.piece_ptr, g.piece_slot, g.split_row, g.split_ptr, g.task_ptr, J, o.start,
+                    t.eliminated.start, t.eliminated.index, t.number, inverse,
+                    place[self.partition.kept_number[o.layout.block]], partial, out,
+                )  # fmt: skip
         self.finish_diagonal(out)
+
+    def _linearized(self, span: Span) -> Array:
+        assert self.linearization is not None
+        return self.linearization.blocks(span)
