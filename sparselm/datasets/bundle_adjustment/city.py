@@ -157,6 +157,21 @@ def visit(rng: np.random.Generator, num_cameras: int) -> tuple[Landmarks, Photog
     return landmarks, Photographs._make(array[order] for array in everything)
 
 
+def retake(
+    rng: np.random.Generator, landmarks: Landmarks, photographs: Photographs, which: npt.NDArray[np.intp]
+) -> Photographs:
+    """Some photographs taken anew from the same places, with the widest lens, of the whole landmark."""
+    cameras, centres = photographs.cameras.copy(), photographs.centres[which]
+    middle = landmarks.centre[photographs.landmark[which, 0], 1].copy()
+    middle[:, 1] = 0.5 * landmarks.height[photographs.landmark[which, 0]]
+    camera_from_world = _look(rng, centres, middle).inv()
+    cameras[which, 0:3] = camera_from_world.as_rotvec()
+    cameras[which, 3:6] = -camera_from_world.apply(centres)
+    wider = photographs.half_image[which].max(axis=1) / cameras[which, 6]
+    cameras[which, 6:] *= np.column_stack([wider, wider**2, wider**4])  # corners are distorted as much as before
+    return photographs._replace(cameras=cameras)
+
+
 def _shares(rng: np.random.Generator, num_photographs: int, num_landmarks: int) -> Integers:
     """The landmark of each photograph: Zipf's law with exponent 0.8, and at least six (or all) of each."""
     sure = np.repeat(np.arange(num_landmarks), min(_FEWEST_OF_A_LANDMARK, num_photographs // num_landmarks))

@@ -40,6 +40,7 @@ from sparselm.datasets.bundle_adjustment.sights import (
     in_view,
     place_points,
     prepare,
+    without_loners,
 )
 from sparselm.datasets.bundle_adjustment.tracks import (
     Lengths,
@@ -115,6 +116,7 @@ def photos(
     rng = np.random.default_rng(seed)
     scene = prepare(*visit(rng, num_cameras))
     with serial_blas():  # thousands of small products, the same bits for any number of threads
+        scene = without_loners(rng.spawn(1)[0], scene)
         points, groups, capacity = place_points(rng, scene, draw_anchors(rng, scene, num_points))
         lengths = _draw_lengths(rng, capacity, num_observations, exponent, max_track)
         check_determined("photos", num_cameras, num_points, int(lengths.sum()))

@@ -10,9 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial.transform import Rotation
 
-from sparselm.datasets.bundle_adjustment.city import NUM_PANELS, Landmarks, Photographs
+from sparselm.datasets.bundle_adjustment.city import NUM_PANELS, Landmarks, Photographs, retake
 from sparselm.datasets.bundle_adjustment.common import Array, BoolArray, IndexArray
 from sparselm.datasets.bundle_adjustment.tracks import FEW_OBSERVATIONS, Lengths
 from sparselm.errors import ProblemError
@@ -29,6 +31,9 @@ _NEARBY = 0.3
 _TOGETHER = 512
 _CELL = 4.0
 _CANDIDATES = 256
+
+# Points tried in each photograph to find out whether it overlaps with others, and how many of them others show at least.
+_PROBES, _FEW_SHARED = 30, 3
 
 _ROWS = 1 << 16
 _MOST_ATTEMPTS = 40
@@ -78,6 +83,32 @@ def prepare(landmarks: Landmarks, photographs: Photographs) -> Scene:
         P = frames[:, :, :3] @ middle + frames[:, :, 3]
         audience.append(np.flatnonzero(_may_show(P, half_tangent, radius)))
     return Scene(landmarks, photographs, frames, half_tangent, audience)
+
+
+def without_loners(rng: np.random.Generator, scene: Scene) -> Scene:
+    """The scene with those photographs retaken that share hardly a point with others, or only within a few of their own."""
+    n = len(scene.frames)
+    anchor = np.repeat(np.arange(n, dtype=np.int32), _PROBES)
+    position, panel = _place(rng, scene, anchor)
+    points = Points(position, anchor, panel)
+    shared = np.zeros(n, dtype=np.int64)
+    pairs: list[npt.NDArray[np.int64]] = []
+    counts: list[npt.NDArray[np.int64]] = []
+    for group in _group(rng, scene, points, np.flatnonzero(panel >= 0)):
+        view = in_view(scene, points, group)[0]
+        rows, columns = np.nonzero(view)
+        np.add.at(shared, anchor[group.rows[view.any(axis=1)]], 1)
+        pair = anchor[group.rows[rows]] * np.int64(n) + group.candidates[columns]
+        found, often = np.unique(pair, return_counts=True)
+        pairs.append(found)
+        counts.append(often)
+    ends = np.divmod(np.concatenate(pairs), n)
+    links = coo_array((np.concatenate(counts), ends), shape=(n, n)).tocsr()
+    part = connected_components(links + links.T >= _FEW_SHARED, directed=False)[1]
+    loners = np.flatnonzero((shared < _FEW_SHARED) | (part != np.bincount(part).argmax()))
+    if not loners.size:
+        return scene
+    return prepare(scene.landmarks, retake(rng, scene.landmarks, scene.photographs, loners))
 
 
 def _may_show(P: Array, half_tangent: Array, radius: float) -> BoolArray:
