@@ -1,4 +1,4 @@
-"""The command line: ``sparselm solve``, ``info``, ``demo`` and ``plugins``.
+"""The command line: ``sparselm solve``, ``info``, ``demo``, ``generate`` and ``plugins``.
 
 Exit status: 0 a usable solution, 1 none, 2 bad input or usage, 130 interrupted. Whatever goes wrong because of what the
 user gave is one line on the error stream. Each command's code, and all it needs, is imported when it is called.
@@ -46,7 +46,7 @@ def _run(argv: Sequence[str] | None) -> int:
         return int(request.code or 0)
     run = getattr(arguments, "run", None)
     if run is None:
-        raise UsageError("name a command: solve, info, demo or plugins; 'sparselm --help' describes them")
+        raise UsageError("name a command: solve, info, demo, generate or plugins; 'sparselm --help' describes them")
     return int(run(arguments))
 
 

@@ -20,6 +20,18 @@ _SOLVE_EPILOG = """examples:
 Ctrl-C ends a solve with its best iterate, which is written to --output and --report; a second Ctrl-C gives up.
 exit status: 0 usable solution, 1 none, 2 bad input or usage, 130 interrupted"""
 
+_GENERATE_EPILOG = """styles:
+  street   a vehicle with two cameras drives a figure of eight twice, as in BAL's "Ladybug": about 150 cameras share points
+           with a camera, however long the street is
+  photos   visitors photograph the landmarks of a city, as in "Venice" and "Final": popularity with a heavy tail, clusters,
+           hubs; focal length, image size and distortion of each photograph
+
+Pixels have 0.5 pixels of noise; the start is off by about 10. The same counts, style and seed give the same problem.
+
+examples:
+  sparselm generate bal --cameras 49 --points 7776 --observations 31843 --output street.txt.bz2
+  sparselm generate bal --style photos --cameras 1778 --points 994000 --observations 5000000 --output venice-like.npz"""
+
 
 class ExitStatus(IntEnum):
     """What the process says when it ends."""
@@ -57,6 +69,7 @@ def make_parser() -> Parser:
     _add_solve(commands)
     _add_info(commands)
     _add_demo(commands)
+    _add_generate(commands)
     _add_plugins(commands)
     return parser
 
@@ -126,6 +139,29 @@ def _add_demo(commands: Any) -> None:
     add("--seed", type=_count, default=0, metavar="N", help="default 0; the same seed gives the same problem")
     add("--num-threads", type=_at_least_one, metavar="N", help="threads of kernels and BLAS, all by default")
     add("--save", metavar="FILE", help="write the problem, unsolved, as a BAL file")
+
+
+def _add_generate(commands: Any) -> None:
+    text = "write a synthetic problem of any size to a file"
+    parser = _command(commands, "generate", text, _GENERATE_EPILOG)
+    add = parser.add_argument
+    add("kind", metavar="KIND", choices=("bal",), help="bal: bundle adjustment, the only kind so far")
+    add("--cameras", type=_at_least(4), required=True, metavar="N", help="at least 4")
+    add("--points", type=_at_least(40), required=True, metavar="N", help="at least 40")
+    add(
+        "--observations",
+        type=_at_least_one,
+        metavar="N",
+        help="exactly so many; by default what the track lengths come to, 4 to 5 of each point",
+    )
+    add("--style", choices=("street", "photos"), default="street", help="see below; default street")
+    add("--seed", type=_count, default=0, metavar="N", help="default 0")
+    add(
+        "--output",
+        required=True,
+        metavar="FILE",
+        help="text, which .bz2, .gz or .xz compresses; .npz is binary, many times faster, and the form for large problems",
+    )
 
 
 def _add_plugins(commands: Any) -> None:

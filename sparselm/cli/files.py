@@ -77,13 +77,18 @@ class ProblemFile:
 
     def check_output_name(self, path: str) -> None:
         """Raise UsageError where a name promises another format than the one that will be written."""
-        suffix = Path(_COMPRESSION.sub("", path)).suffix.lower()
-        if self.format == "BAL" and suffix == ".g2o":
-            raise UsageError(f"--output {path}: the solution of a BAL file is a BAL file; name it .txt or .npz")
-        if self.format == "g2o" and suffix == ".npz":
-            raise UsageError(f"--output {path}: the solution of a g2o file is a g2o file; name it .g2o")
-        if _COMPRESSION.search(path) and suffix == ".npz":
-            raise UsageError(f"--output {path}: .npz is not compressed; leave out the last suffix")
+        check_name(path, self.format, f"the solution of a {self.format} file")
+
+
+def check_name(path: str, format: str, what: str) -> None:
+    """Raise UsageError where ``--output`` promises another format than "BAL" or "g2o", in which ``what`` is written."""
+    suffix = Path(_COMPRESSION.sub("", path)).suffix.lower()
+    if format == "BAL" and suffix == ".g2o":
+        raise UsageError(f"--output {path}: {what} is a BAL file; name it .txt or .npz")
+    if format == "g2o" and suffix == ".npz":
+        raise UsageError(f"--output {path}: {what} is a g2o file; name it .g2o")
+    if _COMPRESSION.search(path) and suffix == ".npz":
+        raise UsageError(f"--output {path}: .npz is not compressed; leave out the last suffix")
 
 
 class ReadClock:

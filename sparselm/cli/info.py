@@ -65,17 +65,21 @@ def evaluate_start(problem: Problem) -> Start:
     )
 
 
-def _bundle_adjustment(file: ProblemFile, data: BundleAdjustmentData, start: Start) -> list[str]:
-    s = file_statistics(file)
+def size_lines(data: BundleAdjustmentData, s: dict[str, Any]) -> list[str]:
+    """How many cameras, points and observations there are, and how they are spread; ``s`` are the file's statistics."""
     tracks = np.bincount(np.bincount(data.point_index, minlength=len(data.points)))
-    num_finite = start.num_residual_blocks - start.num_not_finite
-    rmse = math.sqrt(2.0 * start.cost / num_finite) if num_finite else math.nan
-    lines = [f"{file.path}: bundle adjustment (BAL)", ""]
-    lines += labelled("cameras", [f"{s['num_cameras']:,}"])
+    lines = labelled("cameras", [f"{s['num_cameras']:,}"])
     lines += labelled("", [f"observations of each: {_spread(s['observations_per_camera'])}"])
     lines += labelled("points", [f"{s['num_points']:,}"])
     lines += labelled("", [f"track length: {_spread(s['observations_per_point'])}", _histogram(tracks)])
-    lines += labelled("observations", [f"{s['num_observations']:,}"])
+    return lines + labelled("observations", [f"{s['num_observations']:,}"])
+
+
+def _bundle_adjustment(file: ProblemFile, data: BundleAdjustmentData, start: Start) -> list[str]:
+    s = file_statistics(file)
+    num_finite = start.num_residual_blocks - start.num_not_finite
+    rmse = math.sqrt(2.0 * start.cost / num_finite) if num_finite else math.nan
+    lines = [f"{file.path}: bundle adjustment (BAL)", "", *size_lines(data, s)]
     lines += labelled("parameters", [f"{9 * s['num_cameras'] + 3 * s['num_points']:,}; none held constant"])
     lines += labelled("components", [_components(file)])
     lines += labelled("error", [f"{rmse:.6g} pixels (root mean square over observations); cost {start.cost:.9e}"])

@@ -95,7 +95,7 @@ def test_plugins(command):
 
 def test_version_and_help(command):
     assert command("--version").out == f"sparselm {sparselm.__version__}\n"
-    for arguments in ([], ["solve"], ["info"], ["demo"], ["plugins"]):
+    for arguments in ([], ["solve"], ["info"], ["demo"], ["generate"], ["plugins"]):
         done = command(*arguments, "--help")
         assert done.status == 0 and "usage: sparselm" in done.out and done.err == ""
 

@@ -33,7 +33,7 @@ def test_missing_file_and_folder(command, tmp_path, verb):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "solve, info, demo or plugins"),
+        ([], "solve, info, demo, generate or plugins"),
         (["sovle"], "invalid choice"),
         (["solve"], "FILE"),
         (["solve", "FILE", "--no-such"], "--no-such"),

@@ -19,7 +19,7 @@ S. Agarwal, N. Snavely, S. M. Seitz, R. Szeliski, "Bundle Adjustment in the Larg
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,12 +27,26 @@ from scipy.signal import lfilter
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from sparselm.datasets.bundle_adjustment.common import (
+    Array,
+    BoolArray,
+    IndexArray,
+    Noise,
+    SyntheticBundleAdjustment,
+    measure,
+    perturb,
+)
+from sparselm.datasets.bundle_adjustment.tracks import (
+    Lengths,
+    check_counts,
+    draw_lengths,
+    fit_law,
+    least_per_camera,
+    lengths_adding_up,
+    trim,
+)
 from sparselm.errors import ProblemError
 from sparselm.io.bal import BundleAdjustmentData
-
-Array = npt.NDArray[np.float64]
-IndexArray = npt.NDArray[np.int32]
-BoolArray = npt.NDArray[np.bool_]
 
 # Half the image, in pixels, as in Ladybug.
 _HALF_WIDTH, _HALF_HEIGHT = 410.0, 600.0
@@ -45,28 +59,15 @@ _NEAREST, _SHALLOWEST, _DEEPEST = 0.5, 0.9, 60.0
 # Cameras looked at for each point: those nearest to the camera in front of which it was placed.
 _CANDIDATES = 112
 
+# Of so few cameras nearly all may see a point, if a count of observations asks for it.
+_FEW = 10
+
 _CHUNK = 1 << 12
 _MOST_ATTEMPTS = 40
 
-
-@dataclass(frozen=True, eq=False)
-class SyntheticBundleAdjustment:
-    """A synthetic problem and the truth behind it.
-
-    Attributes
-    ----------
-    data : BundleAdjustmentData
-        The problem at its start; observations are sorted by point, then camera.
-    cameras, points : (num_cameras, 9), (num_points, 3) float64
-        The truth, in the same layout.
-    outlier : (num_observations,) bool
-        Which pixels are wrong on purpose.
-    """
-
-    data: BundleAdjustmentData
-    cameras: Array
-    points: Array
-    outlier: BoolArray
+# How far the start has drifted along the path (length units, radians), and what is independent on top.
+_DRIFT = (0.03, 0.03, 0.03, 0.004, 0.004, 0.004)
+_NOISE = Noise(point=0.01, reach=10.0, rotation=0.003, centre=0.01, focal=0.01, distortion=0.3)
 
 
 def street(
@@ -74,6 +75,7 @@ def street(
     num_points: int,
     seed: int = 0,
     *,
+    num_observations: int | None = None,
     exponent: float = 2.25,
     max_track: int = 30,
     laps: int = 2,
@@ -89,10 +91,13 @@ def street(
         At least 4 and 40.
     seed : int
         The same arguments give the same arrays, bit for bit.
+    num_observations : int, optional
+        Exactly so many. By default as many as come from the track lengths, about 4.2 a point.
     exponent : float
         α of the track lengths.
     max_track : int
-        Longest track drawn.
+        Longest track drawn. For a wanted number of observations tracks may become longer, as long as neighbouring
+        cameras go, and where that is not enough or too much, α changes until the mean length fits.
     laps : int
         Times the vehicle passes each place; a loop shorter than 32 length units is driven in part only.
     pixel_noise : float
@@ -109,7 +114,7 @@ def street(
     Raises
     ------
     ProblemError
-        If the counts are too small or a fraction lies outside [0, 1].
+        If the counts are too small or do not go together, or a fraction lies outside [0, 1].
 
     Examples
     --------
@@ -119,41 +124,24 @@ def street(
     >>> bool((np.bincount(scene.data.point_index) >= 2).all())
     True
     """
-    if num_cameras < 4 or num_points < 40:
-        raise ProblemError(f"street: {num_cameras} cameras and {num_points} points, expected at least 4 and 40")
+    check_counts("street", num_cameras, num_points, num_observations)
     if not 0.0 <= outliers <= 1.0 or laps < 1 or max_track < 2:
         raise ProblemError(f"street: outliers={outliers}, laps={laps}, max_track={max_track}; expected 0 … 1, ≥ 1, ≥ 2")
     rng = np.random.default_rng(seed)
     cameras, centres = _drive(rng, num_cameras, laps)
-    points, anchor, camera_index, point_index = _draw_tracks(rng, cameras, centres, num_points, exponent, max_track)
-    camera_index, point_index = _complete(cameras, points, camera_index, point_index, min(20, num_points // 2))
-    pixels = project(cameras, points, camera_index, point_index)
-    pixels += pixel_noise * rng.standard_normal(pixels.shape)
-    outlier = rng.random(len(pixels)) < outliers
-    pixels[outlier] = rng.uniform(-1.0, 1.0, (int(outlier.sum()), 2)) * (_HALF_WIDTH, _HALF_HEIGHT)
-    start = _perturb(rng, cameras, points, anchor, perturbation)
+    neighbours = cKDTree(centres).query(centres, k=min(_CANDIDATES, num_cameras))[1]
+    wanted = _wanted(rng, num_points, num_observations, exponent, max_track, neighbours.shape[1])
+    points, anchor, camera_index, point_index = _draw_tracks(rng, cameras, neighbours, wanted)
+    least = least_per_camera(num_cameras, num_points, num_observations)
+    camera_index, point_index = _complete(cameras, points, camera_index, point_index, least)
+    if num_observations is not None:
+        scene = (cameras, points, anchor, neighbours)
+        camera_index, point_index = _settle(rng, *scene, camera_index, point_index, num_observations, least)
+    half_image = np.array([_HALF_WIDTH, _HALF_HEIGHT])
+    pixels, outlier = measure(rng, cameras, points, camera_index, point_index, half_image, pixel_noise, outliers)
+    start = perturb(rng, cameras, points, anchor, _bounded_walk(rng, num_cameras, 6) * _DRIFT, _NOISE, perturbation)
     data = BundleAdjustmentData(*start, camera_index, point_index, pixels)
     return SyntheticBundleAdjustment(data, cameras, points, outlier)
-
-
-def camera_coordinates(cameras: Array, points: Array, camera_index: IndexArray, point_index: IndexArray) -> Array:
-    """P = R X + t of each observation, ``(num_observations, 3)``; in front of the camera where P_z < 0."""
-    rotated: Array = Rotation.from_rotvec(cameras[:, :3])[camera_index].apply(points[point_index])
-    return rotated + cameras[camera_index, 3:6]
-
-
-def project(cameras: Array, points: Array, camera_index: IndexArray, point_index: IndexArray) -> Array:
-    """Pixels predicted for each observation, ``(num_observations, 2)``, by BAL's camera model."""
-    P = camera_coordinates(cameras, points, camera_index, point_index)
-    return _to_pixels(P, cameras[camera_index, 6:])
-
-
-def _to_pixels(P: Array, intrinsics: Array) -> Array:
-    p = -P[..., :2] / P[..., 2:]
-    square = np.sum(p * p, axis=-1, keepdims=True)
-    f, k1, k2 = intrinsics[..., 0:1], intrinsics[..., 1:2], intrinsics[..., 2:3]
-    pixels: Array = f * (1.0 + square * (k1 + k2 * square)) * p
-    return pixels
 
 
 # -- the drive ---------------------------------------------------------------------------------------------------------
@@ -200,19 +188,32 @@ def _figure_of_eight(where: Array, loop: float) -> tuple[Array, Array]:
 # -- points and tracks -------------------------------------------------------------------------------------------------
 
 
+def _wanted(
+    rng: np.random.Generator,
+    num_points: int,
+    num_observations: int | None,
+    exponent: float,
+    max_track: int,
+    num_candidates: int,
+) -> Lengths:
+    """The track length wanted for each point."""
+    longest = max(2, num_candidates // 2)  # more are hardly ever in view at once
+    if num_observations is None:
+        return draw_lengths(rng, num_points, exponent, min(max_track, longest))
+    longest = max(longest, min(num_candidates - 1, _FEW))
+    law = fit_law(num_observations / num_points, exponent, max_track, longest)
+    return lengths_adding_up(rng, num_points, num_observations, *law)
+
+
 def _draw_tracks(
-    rng: np.random.Generator, cameras: Array, centres: Array, num_points: int, exponent: float, max_track: int
+    rng: np.random.Generator, cameras: Array, neighbours: npt.NDArray[np.intp], wanted: Lengths
 ) -> tuple[Array, IndexArray, IndexArray, IndexArray]:
     """Place points and choose who sees them: points, anchors, and the camera and point of each observation.
 
     Each point is placed in the image of one camera, its anchor, and seen by the anchor and ℓ − 1 others. It is placed
     anew until ℓ cameras have it in view; after some rounds two will do.
     """
-    num_candidates = min(_CANDIDATES, len(cameras))
-    _, neighbours = cKDTree(centres).query(centres, k=num_candidates)
-    lengths = np.arange(2, max(2, min(max_track, num_candidates // 2)) + 1)
-    cumulative = np.cumsum(lengths ** -float(exponent))
-    wanted = lengths[np.searchsorted(cumulative / cumulative[-1], rng.random(num_points))]
+    num_points = len(wanted)
     anchor = rng.permutation(np.arange(num_points, dtype=np.int32) % np.int32(len(cameras)))
     points = np.empty((num_points, 3))
     chosen_cameras, chosen_points = [], []
@@ -222,8 +223,7 @@ def _draw_tracks(
         for part in np.split(pending, range(_CHUNK, len(pending), _CHUNK)):
             points[part] = _place(rng, cameras[anchor[part]])
             candidates = neighbours[anchor[part]]
-            view = _in_view(cameras, candidates, points[part])
-            view &= candidates // 2 != anchor[part, None] // 2  # the station's other camera: no baseline
+            view = _in_view(cameras, candidates, points[part]) & _apart(candidates, anchor[part, None])
             enough = view.sum(axis=1) >= np.where(attempt < _MOST_ATTEMPTS // 2, wanted[part], 2) - 1
             rejected.append(part[~enough])
             part, candidates, view = part[enough], candidates[enough], view[enough]
@@ -262,6 +262,12 @@ def _in_view(cameras: Array, candidates: npt.NDArray[np.intp], points: Array) ->
     return view
 
 
+def _apart(cameras: npt.NDArray[Any], anchor: IndexArray) -> BoolArray:
+    """Whether cameras stand elsewhere than the anchor: the station's other camera gives no baseline."""
+    elsewhere: BoolArray = cameras // 2 != anchor // 2
+    return elsewhere
+
+
 def _order_of_choice(
     rng: np.random.Generator, candidates: npt.NDArray[np.intp], anchor: IndexArray, view: BoolArray
 ) -> npt.NDArray[np.intp]:
@@ -289,36 +295,58 @@ def _complete(
         extra = np.flatnonzero(view)[: minimum - count[camera]]
         camera_index = np.concatenate([camera_index, np.full(len(extra), camera)])
         point_index = np.concatenate([point_index, extra])
+    return _sorted(camera_index, point_index)
+
+
+def _sorted(camera_index: IndexArray, point_index: IndexArray) -> tuple[IndexArray, IndexArray]:
     order = np.lexsort((camera_index, point_index))
     return camera_index[order].astype(np.int32), point_index[order].astype(np.int32)
 
 
+def _settle(
+    rng: np.random.Generator,
+    cameras: Array,
+    points: Array,
+    anchor: IndexArray,
+    neighbours: npt.NDArray[np.intp],
+    camera_index: IndexArray,
+    point_index: IndexArray,
+    num_observations: int,
+    least: int,
+) -> tuple[IndexArray, IndexArray]:
+    """Exactly the wanted number of observations: points that were seen too rarely are made up for by others."""
+    num_cameras = len(cameras)
+    while missing := max(num_observations - len(camera_index), 0):
+        added_cameras, added_points = [], []
+        taken = point_index.astype(np.int64) * num_cameras + camera_index  # ascending
+        order = rng.permutation(len(points))
+        for part in np.split(order, range(_CHUNK, len(order), _CHUNK)):
+            candidates = neighbours[anchor[part]]
+            key = part[:, None] * np.int64(num_cameras) + candidates
+            found = np.minimum(np.searchsorted(taken, key), len(taken) - 1)
+            view = _in_view(cameras, candidates, points[part]) & _apart(candidates, anchor[part, None])
+            view &= taken[found] != key
+            rows, columns = np.nonzero(_order_of_choice(rng, candidates, anchor[part], view) == 0)
+            added_cameras.append(candidates[rows, columns][:missing])
+            added_points.append(part[rows][:missing])
+            missing -= len(added_points[-1])
+            if not missing:
+                break
+        if not sum(map(len, added_points)):
+            raise ProblemError(
+                f"street: only {len(camera_index):,} of {num_observations:,} observations are in view of neighbouring "
+                "cameras; ask for fewer observations or more cameras"
+            )
+        camera_index, point_index = _sorted(
+            np.concatenate([camera_index, *added_cameras]), np.concatenate([point_index, *added_points])
+        )
+    excess = len(camera_index) - num_observations
+    apart = _apart(camera_index, anchor[point_index])
+    stays = trim(rng, camera_index, point_index, anchor, apart, excess, least)
+    return camera_index[stays], point_index[stays]
+
+
 # -- the start ---------------------------------------------------------------------------------------------------------
-
-
-def _perturb(
-    rng: np.random.Generator, cameras: Array, points: Array, anchor: IndexArray, amount: float
-) -> tuple[Array, Array]:
-    """Cameras and points drifted together along the path, with independent noise on top."""
-    n, m = len(cameras), len(points)
-    drift = _bounded_walk(rng, n, 6) * (0.03, 0.03, 0.03, 0.004, 0.004, 0.004)
-    shift, twist = amount * drift[:, :3], amount * drift[:, 3:]
-    world_from_camera = Rotation.from_rotvec(cameras[:, :3]).inv()
-    centres = -world_from_camera.apply(cameras[:, 3:6])
-    moved = Rotation.from_rotvec(twist)
-    arm = points - centres[anchor]
-    depth = np.linalg.norm(arm, axis=1, keepdims=True)
-    start_points = centres[anchor] + shift[anchor] + moved[anchor].apply(arm)
-    start_points += amount * 0.01 * np.minimum(depth, 10.0) * _clipped_normal(rng, (m, 3))
-    noisy = moved * Rotation.from_rotvec(amount * 0.003 * _clipped_normal(rng, (n, 3)))
-    camera_from_world = (noisy * world_from_camera).inv()
-    start_centres = centres + shift + amount * 0.01 * _clipped_normal(rng, (n, 3))
-    start = cameras.copy()
-    start[:, 0:3] = camera_from_world.as_rotvec()
-    start[:, 3:6] = -camera_from_world.apply(start_centres)
-    start[:, 6] *= 1.0 + amount * 0.01 * _clipped_normal(rng, n)
-    start[:, 7:] *= 1.0 + amount * 0.3 * _clipped_normal(rng, (n, 2))
-    return start, start_points
 
 
 def _bounded_walk(rng: np.random.Generator, n: int, width: int) -> Array:
@@ -327,8 +355,3 @@ def _bounded_walk(rng: np.random.Generator, n: int, width: int) -> Array:
     noise = rng.standard_normal((n, width))
     walk: Array = lfilter([np.sqrt(1.0 - keep**2)], [1.0, -keep], noise, axis=0)
     return np.clip(walk, -4.0, 4.0)
-
-
-def _clipped_normal(rng: np.random.Generator, shape: int | tuple[int, ...]) -> Array:
-    """Normal deviates within ±4, so that no point jumps behind a camera."""
-    return np.clip(rng.standard_normal(shape), -4.0, 4.0)
