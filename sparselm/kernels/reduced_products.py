@@ -15,6 +15,9 @@ import numpy as np
 from numba import prange
 
 from sparselm._jit import TASK, kernel, num_lanes
+from sparselm.gather import PIECE
+from sparselm.kernels.block_products import sum_products
+from sparselm.kernels.short_vectors import add_rows, dot_short
 
 # Kept blocks a parallel task takes on.
 _TASK_ROWS = 16
@@ -86,7 +89,9 @@ def implicit_product(dim, d, k0, k1, k2, k3, basis):
         mode, with_x, lane_row, rows, ptr, order, longest, number, inverse, J, E, at_e, at0, at1, at2, at3, i0, i1, i2, i3,
         c0, c1, c2, c3, x, w, u, y,
     ):  # fmt: skip
+        width = J.shape[2]
         for lane in prange(y.shape[0]):
+            start = lane * y.shape[1]
             v = np.empty((longest, dim))
             own, solved = np.empty(d), np.empty(d)
             for q in range(lane_row[lane], lane_row[lane + 1]):
@@ -98,15 +103,16 @@ def implicit_product(dim, d, k0, k1, k2, k3, basis):
                     b = order[t]
                     for i in range(dim):
                         total = 0.0
+                        row = (np.int64(b) * dim + i) * width
                         if with_x:
-                            for r in range(k0):
-                                total += J[b, i, at0 + r] * x[c0[i0[b]] + r]
-                            for r in range(k1):
-                                total += J[b, i, at1 + r] * x[c1[i1[b]] + r]
-                            for r in range(k2):
-                                total += J[b, i, at2 + r] * x[c2[i2[b]] + r]
-                            for r in range(k3):
-                                total += J[b, i, at3 + r] * x[c3[i3[b]] + r]
+                            if k0 > 0:
+                                total += dot_short(k0, J, row + at0, x, c0[i0[b]])
+                            if k1 > 0:
+                                total += dot_short(k1, J, row + at1, x, c1[i1[b]])
+                            if k2 > 0:
+                                total += dot_short(k2, J, row + at2, x, c2[i2[b]])
+                            if k3 > 0:
+                                total += dot_short(k3, J, row + at3, x, c3[i3[b]])
                         v[t - begin, i] = total
                         if mode != 1:
                             for m in range(d):
@@ -133,19 +139,19 @@ def implicit_product(dim, d, k0, k1, k2, k3, basis):
                             own[c] = total
                 for t in range(begin, end):
                     b = order[t]
-                    for i in range(dim):
-                        total = v[t - begin, i]
-                        if e >= 0:
+                    if e >= 0:
+                        for i in range(dim):
                             for m in range(d):
-                                total -= E[b, i, at_e + m] * own[m]
-                        for r in range(k0):
-                            y[lane, c0[i0[b]] + r] += J[b, i, at0 + r] * total
-                        for r in range(k1):
-                            y[lane, c1[i1[b]] + r] += J[b, i, at1 + r] * total
-                        for r in range(k2):
-                            y[lane, c2[i2[b]] + r] += J[b, i, at2 + r] * total
-                        for r in range(k3):
-                            y[lane, c3[i3[b]] + r] += J[b, i, at3 + r] * total
+                                v[t - begin, i] -= E[b, i, at_e + m] * own[m]
+                    row, place = np.int64(b) * (dim * width), (t - begin) * dim
+                    if k0 > 0:
+                        add_rows(k0, dim, y, start + c0[i0[b]], J, row + at0, width, v, place)
+                    if k1 > 0:
+                        add_rows(k1, dim, y, start + c1[i1[b]], J, row + at1, width, v, place)
+                    if k2 > 0:
+                        add_rows(k2, dim, y, start + c2[i2[b]], J, row + at2, width, v, place)
+                    if k3 > 0:
+                        add_rows(k3, dim, y, start + c3[i3[b]], J, row + at3, width, v, place)
 
     return run
 
@@ -170,6 +176,7 @@ def projected_diagonal(dim, k, d):
     Pieces of long lists leave their sums in ``partial``, for which there is a row of k² numbers for each. ``number`` tells the
     eliminated block of each row that ``index`` names.
     """
+    size, area = k * d, k * k
 
     @kernel
     def run(
@@ -178,15 +185,15 @@ def projected_diagonal(dim, k, d):
     ):  # fmt: skip
         tasks = task_ptr.shape[0] - 1
         lanes = num_lanes(tasks, 1)
+        width = J.shape[2]
         for lane in prange(lanes):
-            sums, Y, Q = np.empty((k, k)), np.empty((d, k)), np.empty((dim, d))
+            sums, Y, Q = np.empty(area), np.empty(PIECE * size), np.empty((d, dim))
+            every = np.arange(PIECE).astype(np.int32)
             for piece in range(task_ptr[lane * tasks // lanes], task_ptr[(lane + 1) * tasks // lanes]):
                 at = place[piece_row[piece]]
                 if at < 0:
                     continue
-                for r in range(k):
-                    for c in range(k):
-                        sums[c, r] = 0.0
+                count = 0
                 for t in range(piece_ptr[piece], piece_ptr[piece + 1]):
                     b = order[t]
                     e = number[index[b]]
@@ -197,25 +204,20 @@ def projected_diagonal(dim, k, d):
                             total = 0.0
                             for m in range(c + 1):
                                 total += J[b, i, at_e + m] * inverse[e, c * (c + 1) // 2 + m]
-                            Q[i, c] = total
+                            Q[c, i] = total
+                    row = np.int64(b) * (dim * width) + start
+                    for r in range(size):
+                        Y[count * size + r] = 0.0
                     for m in range(d):
-                        for r in range(k):
-                            total = 0.0
-                            for i in range(dim):
-                                total += J[b, i, start + r] * Q[i, m]
-                            Y[m, r] = total
-                    for c in range(k):
-                        for m in range(d):
-                            factor = Y[m, c]
-                            for r in range(k):
-                                sums[c, r] += Y[m, r] * factor
+                        add_rows(k, dim, Y, count * size + m * k, J, row, width, Q, m * dim)
+                    count += 1
+                sum_products(d, k, k, 0, 0, 0, sums, 0, k, sums, -1, k, Y, 0, size, k, every, Y, 0, size, k, every, 0, count)
                 slot = piece_slot[piece]
-                for c in range(k):
-                    for r in range(k):
-                        if slot >= 0:
-                            partial[slot, c * k + r] = sums[c, r]
-                        else:
-                            A[at + c * k + r] -= sums[c, r]
+                for r in range(area):
+                    if slot >= 0:
+                        partial[slot, r] = sums[r]
+                    else:
+                        A[at + r] -= sums[r]
         for s in range(split_row.shape[0]):
             at = place[split_row[s]]
             if at >= 0:
