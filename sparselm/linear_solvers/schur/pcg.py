@@ -149,7 +149,7 @@ class SchurPCG(AbstractLinearSolver):
         """What is eliminated, and how the rest is solved."""
         partition = plan.system.partition
         return (
-            f"eliminated {plan.choice.reason}; {self.form} Schur complement of {len(partition.columns)} columns in "
+            f"{plan.choice.reason}; {self.form} Schur complement of {len(partition.columns)} columns in "
             f"{partition.num_kept} blocks, {self.preconditioner.describe(plan.preconditioner)}, {self.precision}"
         )
 
