@@ -230,6 +230,80 @@ def test_subtract_pairs_in_whole_and_in_pieces(d, ka, kb):
     close(apart, expected)
 
 
+# -- through J and Q: where each slot has one residual block ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dim", "k", "d", "compiled"), COUPLED)
+def test_orthogonalize_and_products_through_j_and_q(dim, k, d, compiled):
+    rng = np.random.default_rng([dim, k, d])
+    num_eliminated, num_kept = (3 * PIECE, 5) if compiled else (40, 3)
+    e, a = np.nonzero((rng.random((num_eliminated, num_kept)) < 0.2) | (np.arange(num_kept) == 0))
+    eliminated, kept = e.astype(np.int32), a.astype(np.int32)
+    blocks = rng.permutation(len(e)).astype(np.int32)  # the residual block of each slot
+    at_e, at_k = (1, d + 2) if k % 2 else (k + 1, 1)
+    J = np.full((len(e) + 2, dim, k + d + 4), np.nan)
+    J_e, J_k = (rng.standard_normal((len(J), dim, width)) for width in (d, k))
+    J[:, :, at_e : at_e + d], J[:, :, at_k : at_k + k] = J_e, J_k
+    inverse, dense = lower_inverses(rng, num_eliminated, d)
+    index = np.full(len(J), num_eliminated, dtype=np.int32)  # a row that is not eliminated
+    index[blocks] = eliminated
+    number = np.append(np.arange(num_eliminated), -1).astype(np.int32)
+    Q = np.full((len(J), dim, d), np.nan)
+    runner(schur.orthogonalize(dim, d), compiled)(J, at_e, index, number, inverse, Q)
+    close(Q[blocks], np.einsum("nic,nrc->nir", J_e[blocks], dense[e]))
+    assert (Q[len(e) :] == 0.0).all()
+
+    Y = np.einsum("nik,nic->nkc", J_k[blocks], Q[blocks])
+    first = (np.arange(num_kept + 1) * (k + 1) + 1).astype(np.int64)
+    own = first[:-1, None] + np.arange(k)
+    x, z = rng.standard_normal(first[-1] + 1), rng.standard_normal((num_eliminated, d))
+    given = z.copy()
+    expected = z.copy()
+    np.subtract.at(expected, e, np.einsum("nkc,nk->nc", Y, x[own[a]]))
+    cuts = np.searchsorted(e, [0, 7, 8, num_eliminated])
+    runner(schur.subtract_kept_through(dim, k, d), compiled)(cuts, eliminated, kept, blocks, first, J, at_k, Q, x, z)
+    close(z, expected)
+
+    g = make_gather(kept, num_kept)
+    assert len(g.split_row) == compiled
+    expected = x.copy()
+    np.subtract.at(expected, own[a], np.einsum("nkc,nc->nk", Y, given[e]))
+    partial = np.full((g.num_slots, k), np.nan)
+    runner(schur.subtract_eliminated_through(dim, k, d), compiled)(
+        g.order, g.piece_row, g.piece_ptr, g.piece_slot, g.split_row, g.split_ptr, g.task_ptr, eliminated, blocks, first, J,
+        at_k, Q, given, partial, x,
+    )  # fmt: skip
+    close(x, expected)
+
+
+@pytest.mark.parametrize(("dim", "d", "ka", "kb"), [(2, 3, 9, 9), (3, 2, 9, 1), (1, 1, 1, 9), (3, 6, 7, 17)])
+def test_subtract_projected_pairs(dim, d, ka, kb):
+    rng = np.random.default_rng([dim, d, ka, kb])
+    n, num_sums, area, width, at_a, at_b = 30, 11, ka * kb, ka + kb + 3, 2, ka + 2
+    J, Q = rng.standard_normal((n, dim, width)), rng.standard_normal((n, dim, d))
+    J[:, :, :2] = J[:, :, -1] = np.nan
+    counts = rng.integers(0, 40, num_sums)
+    counts[2] = 0
+    end = np.cumsum(counts)
+    begin = end - counts
+    left, right = rng.integers(0, n, (2, end[-1] + MARGIN)).astype(np.int32)
+    target, source = (rng.permutation(num_sums) * (area + 2) + 3 for _ in range(2))
+    source[[1, 2, 5]] = -1
+    H, S = rng.standard_normal((2, num_sums * (area + 2) + 9))
+    within = np.arange(ka)[:, None] + ka * np.arange(kb)
+    expected = S.copy()
+    for p in range(num_sums):
+        total = H[source[p] + within] if source[p] >= 0 else np.zeros((ka, kb))
+        for i, j in zip(left[begin[p] : end[p]], right[begin[p] : end[p]], strict=True):
+            total = total - J[i, :, at_a : at_a + ka].T @ Q[i] @ Q[j].T @ J[j, :, at_b : at_b + kb]
+        expected[target[p] + within] = total
+    schur.subtract_projected_pairs(dim, width, d, ka, kb)(
+        np.array([0, 3, 3, 4, 10, num_sums]), begin, end, left, right, target, source, H, J, at_a, at_b, Q, S, 2,
+        np.full(8, 5),
+    )  # fmt: skip
+    close(S, expected)
+
+
 # -- the pattern ---------------------------------------------------------------------------------------------------------
 
 

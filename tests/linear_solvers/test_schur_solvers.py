@@ -16,6 +16,7 @@ from sparselm.errors import SolverError
 from sparselm.evaluator import Evaluator
 from sparselm.linear_solvers import Failure
 from sparselm.linear_solvers.schur.choice import MOST_COLUMNS, choose_eliminated, is_worthwhile
+from sparselm.linear_solvers.schur.partition import Partition
 from sparselm.structure import Structure
 from sparselm.testing.linear_solvers import LinearBlocks
 
@@ -102,12 +103,34 @@ def check_step(linearization, damping, rhs, x, tolerance):
     assert np.sqrt(error @ A @ error) <= tolerance * np.sqrt(exact @ A @ exact)
 
 
+def graph_of_single_couplings(rng):
+    """Poses, calibrations of another size and points; no pair of them twice in a residual block, nor in two."""
+    problem = slm.Problem()
+    num_poses, num_points = int(rng.integers(1, 6)), int(rng.integers(1, 14))
+    pose = problem.add_variables("pose", rng.standard_normal((num_poses, 7)))
+    point = problem.add_variables("point", rng.standard_normal((num_points, 3)))
+    a, e = np.nonzero(rng.random((num_poses, num_points)) < rng.uniform(0.2, 1.0))
+    if not len(a):
+        a, e = np.zeros((2, 1), dtype=int)
+    mix = rng.permutation(len(a))
+    operands = [pose[a[mix]], point[e[mix]]]
+    if rng.random() < 0.5:  # a calibration of its own for each pose
+        shared = problem.add_variables("shared", rng.standard_normal((num_poses, 3)))
+        operands.insert(int(rng.integers(0, 3)), shared[a[mix]])
+    add_residuals(problem, rng, *operands)
+    if rng.random() < 0.5:
+        add_residuals(problem, rng, (pose, num_poses), (pose, num_poses), count=3)
+        add_residuals(problem, rng, (point, num_points), count=5)
+    return problem
+
+
 @pytest.mark.parametrize(("solver", "tolerance"), SOLVERS)
-@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize("graph", [random_graph, graph_of_single_couplings])
+@settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_steps_are_those_of_the_whole_system(solver, tolerance, seed):
+def test_steps_are_those_of_the_whole_system(solver, tolerance, graph, seed):
     rng = np.random.default_rng(seed)
-    problem = random_graph(rng)
+    problem = graph(rng)
     structure, linearization = linearized(problem)
     if not structure.num_columns:
         return
@@ -139,6 +162,11 @@ def test_eliminated_blocks_are_not_connected():
         sizes = np.diff(structure.block_columns)
         seen |= {f"eliminated {k}" for k in sizes[choice.eliminated]} | {f"kept {k}" for k in sizes[~choice.eliminated]}
         seen |= set(choice.names)
+        problem = graph_of_single_couplings(np.random.default_rng(seed))
+        structure = Structure(problem)
+        parts = Partition(structure, choose_eliminated(structure)).eliminated
+        seen |= {f"{len(part.couplings)} sizes without Y" for part in parts if part.through is not None}
+    assert {"1 sizes without Y", "2 sizes without Y"} <= seen
     assert {"4 operands", "True shared", "eliminated 2", "eliminated 3", "kept 7", "kept 3", "point", "landmark"} <= seen
 
 

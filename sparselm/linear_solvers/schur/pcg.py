@@ -47,8 +47,8 @@ class SchurPCG(AbstractLinearSolver):
     eliminate
         Names of variable groups to eliminate; by default those are looked for whose blocks are small and unconnected.
     precision
-        ``"float32"`` keeps, for the implicit form, a copy of J and the basis Q of the eliminated columns in single precision:
-        half of what a product reads. Right-hand sides, sums and x stay in double precision.
+        ``"float32"`` keeps, for the implicit form, a copy of J and the basis Q of the eliminated columns in single
+        precision: half of what a product reads. Right-hand sides, sums and x stay in double precision.
     forcing
         η: iteration i is the last where i (Q_i − Q_{i−1}) ≤ η Q_i, Q being the quadratic model.
     tolerance
