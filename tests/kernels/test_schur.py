@@ -132,7 +132,7 @@ def test_couple(dim, k, d, compiled):
 
 
 @pytest.mark.parametrize(("d", "compiled"), ELIMINATED)
-def test_forward_and_backward_blocks(d, compiled):
+def test_products_with_inverse_factors(d, compiled):
     rng = np.random.default_rng(d)
     n = TASK + 5 if compiled else 30
     column = (rng.permutation(n) * (d + 1) + 2).astype(np.int64)
@@ -149,6 +149,15 @@ def test_forward_and_backward_blocks(d, compiled):
     runner(schur.backward_blocks(d), compiled)(inverse, column, c, x)
     close(x, b)
     assert x[column[1]] == 0.0
+
+    w, z, outcome = rng.standard_normal((n, d)), rng.standard_normal((n, d)), np.full((n, d), np.nan)
+    runner(schur.subtract_forward(d), compiled)(inverse, w, c, outcome)
+    close(outcome, c - np.einsum("nij,nj->ni", dense, w))
+    for both in (False, True):
+        outcome = z.copy()
+        runner(schur.apply_inverses(d), compiled)(inverse, outcome, both)
+        own = np.einsum("nij,nj->ni", dense, z) if both else z
+        close(outcome, np.einsum("nji,nj->ni", dense, own))
 
 
 @pytest.mark.parametrize(("dim", "k", "d", "compiled"), COUPLED)
