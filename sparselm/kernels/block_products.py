@@ -70,9 +70,9 @@ def sum_projected_products(
 ):  # fmt: skip
     """C ← H − Σ A_iᵀ (Q_i Q_jᵀ) B_j over t = begin … end of the lists ``left`` and ``right``, which name residual blocks.
 
-    ``J`` is ``(n, dim, width)`` and ``Q`` ``(n, dim, d)``; A_i and B_j are the columns ``a … a + ka`` of block i and ``b … b +
-    kb`` of block j of J. C and H are stored by columns of ka entries, from ``c`` and ``h`` on; with h < 0 the sum starts from 0.
-    The five sizes are literals. The lists have MARGIN more items, which name any block.
+    ``J`` is ``(n, dim, width)`` and ``Q`` ``(n, dim, d)``; A_i and B_j are the columns ``a … a + ka`` of block i and
+    ``b … b + kb`` of block j of J. C and H are stored by columns of ka entries, from ``c`` and ``h`` on; with h < 0 the sum
+    starts from 0. The five sizes are literals. The lists have MARGIN more items, which name any block.
     """
     arrays = (C, H, J, Q)
     sizes = (dim, width, d, ka, kb)
@@ -91,14 +91,14 @@ def sum_projected_products(
 
         lists = [pointer(name, INDEX(0)) for name in ("left", "right")]
         fetched = [width * (dim - 1) + k for k in (ka, kb)]
-        columns = [
+        A, B = (
             Items(pointer("J", places[start]), INDEX(dim * width), INDEX(width), numbers, entries)
             for start, numbers, entries in zip("ab", lists, fetched, strict=True)
-        ]
+        )
         bases = [Items(pointer("Q", INDEX(0)), INDEX(dim * d), INDEX(d), numbers, dim * d) for numbers in lists]
         code = ProjectedSum(builder, dim, d, ka, kb, kinds["C"].dtype.bitwidth, bases)
         target = pointer("C", places["c"]), INDEX(ka), pointer("H", INDEX(0)), places["h"], INDEX(ka)
-        code.run(*target, *columns, places["begin"], places["end"])
+        code.run(*target, A, B, places["begin"], places["end"])
         return context.get_dummy_value()
 
     i = types.int64

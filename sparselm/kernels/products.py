@@ -76,7 +76,7 @@ def transposed_product(dim, width, with_diagonal):
 
 @functools.cache
 def transposed_product_and_blocks(dim, width):
-    """Kernel for ``g += J_operandᵀ u``, the blocks Σ J_operandᵀ J_operand of each row, by columns, and ``d +=`` their diagonals.
+    """Kernel for ``g += J_operandᵀ u``, blocks Σ J_operandᵀ J_operand of each row, by columns, and ``d +=`` their diagonals.
 
     It takes as long as the diagonal alone, where J comes from memory. A row of ``partial`` has width² + width numbers.
     """

@@ -264,7 +264,7 @@ def subtract_eliminated(k, d):
 
 @functools.cache
 def subtract_kept_through(dim, k, d):
-    """Kernel for ``z_e −= Σ Q_bᵀ (J_k x_k)`` over slots that have one residual block each, sorted by e; no tasks share an e."""
+    """Kernel for ``z_e −= Q_bᵀ (J_k x_k)`` over slots of one residual block each, sorted by e; no two tasks share an e."""
 
     @kernel
     def run(task_ptr, eliminated, kept, blocks, first, J, at_k, Q, x, z):
@@ -284,7 +284,7 @@ def subtract_kept_through(dim, k, d):
 
 @functools.cache
 def subtract_eliminated_through(dim, k, d):
-    """Kernel for ``x_k −= Σ J_kᵀ (Q_b z_e)`` over the slots of each kept block, as :func:`subtract_eliminated` takes them."""
+    """Kernel for ``x_k −= Σ J_kᵀ (Q_b z_e)`` over slots of one residual block each; see :func:`subtract_eliminated`."""
 
     @kernel
     def run(

@@ -19,7 +19,8 @@ def find_clusters(high: IndexArray, low: IndexArray, shared: LongArray, seen: Lo
     outcome had more than ``most`` blocks.
     """
     similarity = shared / np.sqrt(seen[high].astype(np.float64) * seen[low])
-    return _join(high, low, np.argsort(-similarity, kind="stable"), len(seen), most)
+    clusters: IndexArray = _join(high, low, np.argsort(-similarity, kind="stable"), len(seen), most)
+    return clusters
 
 
 @serial_kernel

@@ -84,7 +84,7 @@ class AbstractPreconditioner(ABC):
     that are held, and the same for any number of threads.
     """
 
-    #: Whether ``neighbours`` or ``factor_part`` are used, which take memory for each pair of an eliminated block and a kept one.
+    #: Whether ``neighbours`` or ``factor_part`` are used: they take memory for each pair of an eliminated and a kept block.
     needs_couplings: ClassVar[bool] = False
 
     @abstractmethod

@@ -23,7 +23,7 @@ def instance(name):
 
 
 def test_all_solvers_are_registered():
-    expected = {"block-cholesky", "cholmod", "superlu", "lsqr", "lsmr", "dense-cholesky", "dense-qr"}
+    expected = {"block-cholesky", "schur-cholesky", "cholmod", "superlu", "lsqr", "lsmr", "dense-cholesky", "dense-qr"}
     assert expected <= set(REGISTERED)
 
 

@@ -57,8 +57,11 @@ def choose_eliminated(structure: Structure, names: Sequence[str] | None = None) 
     Raises
     ------
     SolverError
-        A name is unknown, a group's blocks are too large or all connected, or two groups are connected.
+        The names are one string, one of them is unknown, a group's blocks are too large or all connected, or two groups
+        are connected.
     """
+    if isinstance(names, str):
+        raise SolverError(f"eliminate: expected a sequence of names such as ({names!r},), got the string {names!r}")
     eliminated = np.zeros(structure.num_blocks, dtype=bool)
     known = [layout.name for layout in structure.variables]
     for name in names or ():

@@ -113,7 +113,8 @@ class CouplingLists:
         """Pairs of slots that each block sums: bounds, and the slots of its row and of its column.
 
         The blocks are counted as the caller likes: ``number`` is that of each block below the diagonal, ``own`` that of each
-        diagonal one, and −1 leaves a block out. ``turned`` tells, by these numbers, of which the row is the lower kept block.
+        diagonal one, and −1 leaves a block out. ``turned`` tells, by these numbers, of which blocks the row is the lower
+        kept block.
         """
         ptr = np.append(0, np.cumsum(self.counts(pattern, number, own)))
         left, right = np.zeros((2, int(ptr[-1]) + MARGIN), dtype=np.int32)

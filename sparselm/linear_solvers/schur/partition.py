@@ -115,7 +115,7 @@ class EliminatedBlocks:
 
     @property
     def through(self) -> Source | None:
-        """A source whose span and eliminated operand all couplings have, each by one residual block; None where that is not so."""
+        """A source with the eliminated operand of all couplings, where each slot has one residual block; otherwise None."""
         singles = [coupling.single for coupling in self.couplings]
         lead = singles[0] if singles else None
         if lead is None or any(s is None or s.eliminated is not lead.eliminated for s in singles):

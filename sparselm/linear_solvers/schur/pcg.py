@@ -47,8 +47,8 @@ class SchurPCG(AbstractLinearSolver):
     eliminate
         Names of variable groups to eliminate; by default those are looked for whose blocks are small and unconnected.
     precision
-        ``"float32"`` keeps, for the implicit form, a copy of J and the basis Q of the eliminated columns in single precision:
-        half of what a product reads. Right-hand sides, sums and x stay in double precision.
+        ``"float32"`` keeps, for the implicit form, a copy of J and the basis Q of the eliminated columns in single
+        precision: half of what a product reads. Right-hand sides, sums and x stay in double precision.
     forcing
         η: iteration i is the last where i (Q_i − Q_{i−1}) ≤ η Q_i, Q being the quadratic model.
     tolerance
@@ -149,7 +149,7 @@ class SchurPCG(AbstractLinearSolver):
         """What is eliminated, and how the rest is solved."""
         partition = plan.system.partition
         return (
-            f"eliminated {plan.choice.reason}; {self.form} Schur complement of {len(partition.columns)} columns in "
+            f"{plan.choice.reason}; {self.form} Schur complement of {len(partition.columns)} columns in "
             f"{partition.num_kept} blocks, {self.preconditioner.describe(plan.preconditioner)}, {self.precision}"
         )
 

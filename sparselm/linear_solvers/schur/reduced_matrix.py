@@ -96,16 +96,16 @@ class ReducedMatrix:
         turned = position[high] < position[low]
         rows, columns = sizes[np.where(turned, low, high)], sizes[np.where(turned, high, low)]
         kept_diagonal, kept_below = self._bind_kept(pattern, position)
-        of_pair = np.full(len(pattern.high), -1, dtype=np.int64)
-        of_pair[pattern.number_of_kept_pairs()] = kept_below
-        source = np.append(of_pair[which], kept_diagonal)
+        source_of_pair = np.full(len(pattern.high), -1, dtype=np.int64)
+        source_of_pair[pattern.number_of_kept_pairs()] = kept_below
+        source = np.append(source_of_pair[which], kept_diagonal)
         # Blocks of the same sizes are numbered in a row, so that one call of a kernel does them; among them by rows.
         order = np.lexsort((high, columns, rows)) if len(np.unique(sizes)) > 1 else np.argsort(high, kind="stable")
         number = np.empty(len(order), dtype=np.int32)
         number[order] = np.arange(len(order), dtype=np.int32)
-        of_pair = np.full(len(pattern.high), -1, dtype=np.int32)
-        of_pair[which] = number[:num_pairs]
-        lists = [own.lists(pattern, of_pair, number[num_pairs:], turned[order]) for own in pattern.couplings]
+        number_of_pair: IndexArray = np.full(len(pattern.high), -1, dtype=np.int32)
+        number_of_pair[which] = number[:num_pairs]
+        lists = [own.lists(pattern, number_of_pair, number[num_pairs:], turned[order]) for own in pattern.couplings]
         target = np.append(below, diagonal)
         self._passes = list(_passes(pattern, lists, rows[order], columns[order], target[order], source[order]))
 
@@ -173,7 +173,9 @@ def _passes(
     source: LongArray,
 ) -> Iterator[_Pass]:
     """For each size of blocks, which stand in a row, a pass over each size of eliminated blocks that reaches them."""
-    starts = np.flatnonzero(np.append(True, (np.diff(rows) != 0) | (np.diff(columns) != 0))) if len(rows) else rows
+    if not len(rows):  # everything is eliminated
+        return
+    starts = np.flatnonzero(np.append(True, (np.diff(rows) != 0) | (np.diff(columns) != 0)))
     for begin, end in zip(starts, np.append(starts[1:], len(rows)), strict=True):
         size = int(rows[begin]), int(columns[begin])
         none = np.zeros(end - begin + 1, dtype=np.int64), np.zeros(MARGIN, np.int32), np.zeros(MARGIN, np.int32)
