@@ -38,6 +38,11 @@ class Gather:
     task_ptr: LongArray
 
     @property
+    def rows(self) -> IndexArray:
+        """The rows that are touched, ascending."""
+        return self.piece_row[np.diff(self.piece_row, prepend=-1) > 0]
+
+    @property
     def num_slots(self) -> int:
         return int(self.split_ptr[-1])
 

@@ -28,8 +28,8 @@ def symmetric_product(k):
     """Kernel for y ← S x, S by blocks of which the lower triangle is stored; all of size k, or any sizes where k is 0.
 
     Row a has the blocks (a, b), b < a, ``row_ptr[a] … row_ptr[a + 1]`` of ``low`` at ``below``, and the diagonal one at
-    ``diagonal[a]``. Column a has the blocks (c, a) ``column_order[column_ptr[a] …]`` of the same numbering, in rows ``high``.
-    Each y_a is summed by one thread: a block is read twice, and no sum depends on the number of threads.
+    ``diagonal[a]``. Column a has the blocks (c, a) ``column_order[column_ptr[a] …]`` of the same numbering, in rows
+    ``high``. Each y_a is summed by one thread: a block is read twice, and no sum depends on the number of threads.
     """
 
     @kernel
@@ -71,7 +71,7 @@ GATHER, SCATTER, WHOLE = 0, 1, 2
 
 @functools.cache
 def implicit_product(dim, d, k0, k1, k2, k3, basis):
-    """Kernel for the residual blocks of one span, by the rows of its eliminated operand; up to four kept operands, width 0: none.
+    """Kernel for the residual blocks of one span, by the rows of its eliminated operand; k0 … k3 are widths of kept ones.
 
     For row r with its residual blocks b, its number e among the eliminated blocks (below zero: it is none of them), and
     v_b = J_k x,
@@ -80,8 +80,9 @@ def implicit_product(dim, d, k0, k1, k2, k3, basis):
     * SCATTER adds J_kᵀ (v_b − J_e u_e) to y, v_b = 0 where ``with_x`` is false,
     * WHOLE does both, with u_e = (V_e + D_e)⁻¹ w_e.
 
-    With ``basis`` the blocks E are those of Q = J_e L_e⁻ᵀ in place of J_e, so that u_e = w_e. Lanes, as many as there are rows
-    of ``y``, take rows ``lane_row[lane] … lane_row[lane + 1]`` and add to a y of their own.
+    With ``basis`` the blocks E are those of Q = J_e L_e⁻ᵀ in place of J_e, so that u_e = w_e. Lanes, as many as there are
+    rows of ``y``, take rows ``lane_row[lane] … lane_row[lane + 1]`` and add to a y of their own. A width of 0 is an operand
+    that is not there.
     """
 
     @kernel
@@ -173,8 +174,8 @@ def sum_lanes(parts, out):
 def projected_diagonal(dim, k, d):
     """Kernel for ``A_k −= Σ_b (J_kᵀ Q)(J_kᵀ Q)ᵀ`` with Q = J_e L_e⁻ᵀ, over a :class:`~sparselm.gather.Gather` by kept row.
 
-    Pieces of long lists leave their sums in ``partial``, for which there is a row of k² numbers for each. ``number`` tells the
-    eliminated block of each row that ``index`` names.
+    Pieces of long lists leave their sums in ``partial``, for which there is a row of k² numbers for each. ``number`` tells
+    the eliminated block of each row that ``index`` names.
     """
     size, area = k * d, k * k
 

@@ -103,10 +103,9 @@ class BlockPattern:
             for position, a in enumerate(present):
                 operand = span.operands[a]
                 target = self._numbers(operand)
-                of_span = self._of_span(operand)
-                if not (of_span >= 0).any():
+                if (target < 0).all():
                     continue
-                self.products.append(_Products(span, a, a, LOWER, _chosen_gather(operand, of_span), target))
+                self.products.append(_Products(span, a, a, LOWER, _chosen_gather(operand, target), target))
                 for b in present[position + 1 :] if not diagonal_only else ():
                     found += self._off_diagonal(span, a, b)
             for a, b, blocks in span.shared:
@@ -136,9 +135,11 @@ class BlockPattern:
         # The longer run of columns comes last: it is the inner loop, which the compiler vectorises.
         if span.operands[a].width > span.operands[b].width:
             a, b = b, a
+        if any((self._numbers(operand) < 0).all() for operand in (span.operands[a], span.operands[b])):
+            return []
         left, right = (self._of_span(operand) for operand in (span.operands[a], span.operands[b]))
         both = (left >= 0) & (right >= 0)
-        found = []
+        found: list[tuple[_Products, IndexArray, IndexArray]] = []
         for lower in (True, False):
             chosen = both & (left > right if lower else left < right)
             if not chosen.any():
@@ -184,11 +185,14 @@ class BlockPattern:
         return np.maximum(first, second), np.minimum(first, second)
 
 
-def _chosen_gather(operand: SpanOperand, of_span: IndexArray) -> Gather:
-    """The operand's gather, without the blocks that ``of_span`` marks with −1."""
-    if (of_span >= 0).all():
+def _chosen_gather(operand: SpanOperand, number: IndexArray) -> Gather:
+    """The operand's gather, without the residual blocks of rows whose number is −1."""
+    if (number >= 0).all():
         return operand.gather
-    blocks = np.flatnonzero(of_span >= 0).astype(np.int32)
+    chosen = number[operand.index] >= 0
+    if chosen.all():
+        return operand.gather
+    blocks = np.flatnonzero(chosen).astype(np.int32)
     return _restrict(make_gather(operand.index[blocks], operand.layout.num_rows), blocks)
 
 
@@ -257,7 +261,7 @@ class BlockSums:
                 where = position[p.target]  # of a row without columns: nonsense, which no gather ever reaches
                 own_first, own_stride = base[where], stride[where]
             slots = max(slots, p.gather.num_slots * a.width * b.width)
-            rows = np.unique(p.gather.piece_row) if p.mode == LOWER else p.gather.piece_row
+            rows = p.gather.rows
             self._runs.append((p, accumulate_products(p.span.dim, a.width, b.width), own_first, own_stride, rows))
         self._partial: Array = np.zeros(slots)
 

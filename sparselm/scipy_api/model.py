@@ -296,6 +296,9 @@ class VectorModel:
         Jd = self.J @ delta
         return float(-(self._gradient @ delta) - 0.5 * (Jd @ Jd))
 
+    def damped_reduction(self, delta: Array, damping: Array) -> float:
+        return 0.5 * float(delta @ (np.where(delta != 0.0, damping, 0.0) * delta - self._gradient))
+
     def residuals_at(self, delta: Array, out: Array) -> bool:
         out[:] = self.function.residuals(self.x + delta)
         return bool(np.isfinite(out).all())

@@ -110,7 +110,7 @@ class CouplingLists:
     def lists(
         self, pattern: ReducedPattern, number: IndexArray, own: IndexArray, turned: BoolArray
     ) -> tuple[LongArray, IndexArray, IndexArray]:
-        """Pairs of slots that each block sums: bounds, and the slots of its row and of its column.
+        """Pairs of couplings that each block sums: bounds, and the items of its row and of its column.
 
         The blocks are counted as the caller likes: ``number`` is that of each block below the diagonal, ``own`` that of each
         diagonal one, and −1 leaves a block out. ``turned`` tells, by these numbers, of which blocks the row is the lower
@@ -119,7 +119,7 @@ class CouplingLists:
         ptr = np.append(0, np.cumsum(self.counts(pattern, number, own)))
         left, right = np.zeros((2, int(ptr[-1]) + MARGIN), dtype=np.int32)
         place_pairs(
-            *self._arguments, self.blocks.slot, pattern.row_ptr, pattern.low, number, turned, own, self._marks(),
+            *self._arguments, self.blocks.item, pattern.row_ptr, pattern.low, number, turned, own, self._marks(),
             ptr[:-1].copy(), left, right,
         )  # fmt: skip
         return ptr, left, right

@@ -1,11 +1,12 @@
 """Products with the Schur complement without forming it: each reads J once.
 
-With J_k and J_e the kept and eliminated columns of J, S x = J_kᵀ (J_k x − J_e (V + D)⁻¹ J_eᵀ J_k x) + D x: what an eliminated
-block contributes is computed from its own residual blocks while these are in cache.
+With J_k and J_e the kept and eliminated columns of J, S x = J_kᵀ (J_k x − J_e (V + D)⁻¹ J_eᵀ J_k x) + D x: what an
+eliminated block contributes is computed from its own residual blocks while these are in cache.
 
 In single precision J_e is replaced by Q = J_e L_e⁻ᵀ, L_e L_eᵀ = V_e + D_e. Where D is small, I − Q Qᵀ projects onto the
-complement of the range of J_e, as the orthogonal factor of a QR decomposition of the points' columns does: no digits are lost
-in a difference of H and W V⁻¹ Wᵀ, however nearly dependent these columns are. L_e is found in double precision, from J itself.
+complement of the range of J_e, as the orthogonal factor of a QR decomposition of the points' columns does: no digits are
+lost in a difference of H and W V⁻¹ Wᵀ, however nearly dependent these columns are. L_e is found in double precision, from J
+itself.
 
 References
 ----------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -100,27 +100,21 @@ class EliminatedBlocks:
         First column of each.
     couplings : tuple of Coupling
         One for each size of kept blocks.
-    ptr, kept, slot, coupling
-        All couplings of block e, sorted by kept block: ``ptr[e]:ptr[e + 1]`` of the other three, which tell the kept block,
-        the slot, and the number of the coupling that this is a slot of.
+    through : Source or None
+        Where each coupling has one residual block, of one span: the source of the first of them.
+    ptr, kept, item
+        All couplings of block e, sorted by kept block: ``ptr[e]:ptr[e + 1]`` of the other two, which tell the kept block and
+        what stands for the coupling in sums: its slot or, with ``through``, its residual block.
     """
 
     size: int
     blocks: IndexArray
     column: LongArray
     couplings: tuple[Coupling, ...]
+    through: Source | None
     ptr: LongArray
     kept: IndexArray
-    slot: IndexArray
-
-    @property
-    def through(self) -> Source | None:
-        """A source with the eliminated operand of all couplings, where each slot has one residual block; otherwise None."""
-        singles = [coupling.single for coupling in self.couplings]
-        lead = singles[0] if singles else None
-        if lead is None or any(s is None or s.eliminated is not lead.eliminated for s in singles):
-            return None
-        return lead
+    item: IndexArray
 
 
 class Partition:
@@ -162,7 +156,7 @@ class Partition:
         self.kept_number[self.kept] = np.arange(len(self.kept), dtype=np.int32)
         self.eliminated = tuple(
             self._eliminate(np.flatnonzero(choice.eliminated & (sizes == size)).astype(np.int32), int(size))
-            for size in np.unique(sizes[choice.eliminated])
+            for size in np.flatnonzero(np.bincount(sizes[choice.eliminated]))
         )
 
     @property
@@ -173,7 +167,7 @@ class Partition:
         if not self._coupled:
             none = np.zeros(0, dtype=np.int32)
             ptr = np.zeros(len(blocks) + 1, dtype=np.int64)
-            return EliminatedBlocks(size, blocks, self.structure.block_columns[blocks], (), ptr, none, none)
+            return EliminatedBlocks(size, blocks, self.structure.block_columns[blocks], (), None, ptr, none, none)
         number = np.full(self.structure.num_blocks + 1, -1, dtype=np.int32)
         number[blocks] = np.arange(len(blocks), dtype=np.int32)
         incidences = list(self._incidences(number))
@@ -185,17 +179,24 @@ class Partition:
         rank[order] = np.arange(len(order), dtype=np.int32)
         e = rank[e]
         pair, pair_e, pair_k = distinct_pairs(e, k, max(len(blocks), self.num_kept))
-        pair_size = self.sizes[pair_k]
         couplings: list[Coupling] = []
-        slot = np.empty_like(pair_e)
-        for kept_size in np.unique(pair_size):
-            own = pair_size == kept_size
-            slot[own] = np.arange(int(own.sum()), dtype=np.int32)
-            couplings.append(self._couple(int(kept_size), size, pair_e[own], pair_k[own], incidences, pair, own, slot))
+        slot = np.arange(len(pair_e), dtype=np.int32)
+        pair_size = self.sizes[pair_k]
+        found = np.flatnonzero(np.bincount(pair_size))
+        for kept_size in found:
+            own = slice(None) if len(found) == 1 else pair_size == kept_size
+            slot[own] = np.arange(len(slot[own]), dtype=np.int32)
+            couplings.append(self._couple(int(kept_size), size, pair_e[own], pair_k[own], incidences, pair, slot))
+        through = _common_source(couplings)
+        if through is not None:
+            for kept_size, coupling in zip(found, couplings, strict=True):
+                own = slice(None) if len(found) == 1 else pair_size == kept_size
+                assert coupling.single is not None
+                slot[own] = coupling.single.blocks
         ptr = np.append(0, np.cumsum(np.bincount(pair_e, minlength=len(blocks)))).astype(np.int64)
         blocks = blocks[order]
         column = self.structure.block_columns[blocks]
-        return EliminatedBlocks(size, blocks, column, tuple(couplings), ptr, pair_k, slot)
+        return EliminatedBlocks(size, blocks, column, tuple(couplings), through, ptr, pair_k, slot)
 
     def _incidences(
         self, number: IndexArray
@@ -204,16 +205,21 @@ class Partition:
         for span in self.structure.spans:
             present = [operand for operand in span.operands if operand.width]
             for left in present:
-                e = number[left.layout.block[left.index]]
-                chosen = e >= 0
-                if not chosen.any():
+                of_row = number[left.layout.block]
+                if (of_row < 0).all():
                     continue
+                e = of_row[left.index]
                 for right in present:
-                    k = self.kept_number[right.layout.block[right.index]]
-                    both = chosen & (k >= 0)
-                    if right is left or not both.any():
+                    kept_of_row = self.kept_number[right.layout.block]
+                    if right is left or (kept_of_row < 0).all():
                         continue
-                    blocks = None if both.all() else np.flatnonzero(both).astype(np.int32)
+                    k = kept_of_row[right.index]
+                    blocks = None
+                    if (of_row < 0).any() or (kept_of_row < 0).any():
+                        both = (e >= 0) & (k >= 0)
+                        if not both.any():
+                            continue
+                        blocks = None if both.all() else np.flatnonzero(both).astype(np.int32)
                     yield (span, left, right, e, k, None) if blocks is None else (
                         span, left, right, e[blocks], k[blocks], blocks
                     )  # fmt: skip
@@ -232,7 +238,6 @@ class Partition:
         k: IndexArray,
         incidences: list[tuple[Span, SpanOperand, SpanOperand, IndexArray, IndexArray, IndexArray | None]],
         pair: IndexArray,
-        own: npt.NDArray[np.bool_],
         slot: IndexArray,
     ) -> Coupling:
         sources: list[Source] = []
@@ -257,6 +262,15 @@ class Partition:
         return Coupling(
             kept_size, stride, e, k, _task_ptr(e), make_gather(k, self.num_kept), tuple(sources), complete
         )
+
+
+def _common_source(couplings: Sequence[Coupling]) -> Source | None:
+    """A source with the eliminated operand of all couplings, where each slot has one residual block; otherwise None."""
+    singles = [coupling.single for coupling in couplings]
+    lead = singles[0] if singles else None
+    if lead is None or any(s is None or s.eliminated is not lead.eliminated for s in singles):
+        return None
+    return lead
 
 
 def _task_ptr(keys: IndexArray) -> LongArray:

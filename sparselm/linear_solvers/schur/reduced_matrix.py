@@ -184,12 +184,6 @@ def _passes(
             if ptr[begin] < ptr[end]:
                 of_size = [coupling.size for coupling in blocks.couplings]
                 couplings = of_size.index(size[0]), of_size.index(size[1])
-                if blocks.through is not None:  # residual blocks in place of slots
-                    for slots, number in zip((left, right), couplings, strict=True):
-                        single = blocks.couplings[number].single
-                        assert single is not None
-                        own = slots[ptr[begin] : ptr[end]]
-                        own[:] = single.blocks[own]
                 found.append((part, couplings, (ptr[begin : end + 1], left, right)))
         for turn, (which, couplings, (ptr, left, right)) in enumerate(found or [(None, (0, 0), none)]):
             chosen = np.arange(begin, end) if turn == 0 else begin + np.flatnonzero(np.diff(ptr))
