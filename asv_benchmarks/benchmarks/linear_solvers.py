@@ -10,7 +10,7 @@ _PROBLEMS = ["street-49", "street-200", "bal-ladybug-49", "grid-3500", "sphere-2
 class LinearSolver(_WithProblem):
     """At the start of each problem, with the damping that the default strategy begins with."""
 
-    params = [_PROBLEMS, SOLVERS]
+    params = [_PROBLEMS, [*SOLVERS, "block-cholesky", "schur-cholesky", "schur-pcg"]]
     param_names = ["problem", "linear_solver"]
     number = 1
 
