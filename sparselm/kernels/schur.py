@@ -18,6 +18,7 @@ from numba import prange
 
 from sparselm._jit import TASK, kernel, num_lanes, serial_kernel
 from sparselm.kernels.block_products import sum_products, sum_projected_products
+from sparselm.kernels.short_vectors import add_rows, dot_short
 from sparselm.kernels.tasks import fetch_add
 
 
@@ -268,16 +269,14 @@ def subtract_kept_through(dim, k, d):
 
     @kernel
     def run(task_ptr, eliminated, kept, blocks, first, J, at_k, Q, x, z):
-        tasks = task_ptr.shape[0] - 1
+        tasks, width = task_ptr.shape[0] - 1, J.shape[2]
         for task in prange(tasks):
             for s in range(task_ptr[task], task_ptr[task + 1]):
                 e, b, at = eliminated[s], blocks[s], first[kept[s]]
                 for i in range(dim):
-                    total = 0.0
-                    for r in range(k):
-                        total += J[b, i, at_k + r] * x[at + r]
+                    product = dot_short(k, J, (np.int64(b) * dim + i) * width + at_k, x, at)
                     for c in range(d):
-                        z[e, c] -= Q[b, i, c] * total
+                        z[e, c] -= Q[b, i, c] * product
 
     return run
 
@@ -291,10 +290,10 @@ def subtract_eliminated_through(dim, k, d):
         order, piece_row, piece_ptr, piece_slot, split_row, split_ptr, task_ptr, eliminated, blocks, first, J, at_k, Q, z,
         partial, x,
     ):  # fmt: skip
-        tasks = task_ptr.shape[0] - 1
+        tasks, width = task_ptr.shape[0] - 1, J.shape[2]
         lanes = num_lanes(tasks, 1)
         for lane in prange(lanes):
-            sums = np.empty(k)
+            sums, factors = np.empty(k), np.empty(dim)
             for piece in range(task_ptr[lane * tasks // lanes], task_ptr[(lane + 1) * tasks // lanes]):
                 for r in range(k):
                     sums[r] = 0.0
@@ -302,11 +301,10 @@ def subtract_eliminated_through(dim, k, d):
                     s = order[t]
                     e, b = eliminated[s], blocks[s]
                     for i in range(dim):
-                        factor = 0.0
+                        factors[i] = 0.0
                         for c in range(d):
-                            factor += Q[b, i, c] * z[e, c]
-                        for r in range(k):
-                            sums[r] += J[b, i, at_k + r] * factor
+                            factors[i] += Q[b, i, c] * z[e, c]
+                    add_rows(k, dim, sums, 0, J, np.int64(b) * (dim * width) + at_k, width, factors, 0)
                 slot, at = piece_slot[piece], first[piece_row[piece]]
                 for r in range(k):
                     if slot >= 0:
