@@ -1,7 +1,8 @@
 """A rig of cameras with shared intrinsics: points are eliminated, poses, mounts and lenses are kept.
 
-Three cameras on a vehicle that drives past a row of houses. Poses are world from body, mounts body from camera, the first of
-each held. The lens of a camera is shared by its images and known beforehand to a standard deviation; odometry gives the scale.
+Three cameras on a vehicle that drives past a row of houses. Poses are world from body, mounts body from camera, the first
+of each held. The lens of a camera is shared by its images and known beforehand to a standard deviation; odometry gives the
+scale.
 """
 
 import numpy as np
