@@ -80,8 +80,8 @@ class AbstractPreconditioner(ABC):
     """An approximation M of S whose inverse is quick to apply.
 
     Instances hold options only. ``analyze`` is called once for a structure, ``prepare`` once for each D, ``apply`` once for
-    each iteration of the conjugate gradient method. M must be symmetric and positive definite, and the same for any number of
-    threads. Where D = +∞ holds components, r is 0 in them, and so must be what ``apply`` writes.
+    each iteration of the conjugate gradient method. M must be symmetric and positive definite, and the same for any number
+    of threads. Where D = +∞ holds components, r is 0 in them, and so must be what ``apply`` writes.
     """
 
     #: Whether ``neighbours`` or ``factor_part`` are used: they take memory for each pair of an eliminated and a kept block.

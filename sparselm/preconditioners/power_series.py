@@ -32,8 +32,8 @@ class PowerSeries(AbstractPreconditioner):
     Parameters
     ----------
     order
-        m, at least 0; with 0 this is :class:`sparselm.BlockJacobi`. Odd ones are for problems where no residual block connects
-        two kept blocks.
+        m, at least 0; with 0 this is :class:`sparselm.BlockJacobi`. Odd ones are for problems where no residual block
+        connects two kept blocks.
     """
 
     order: int = 4

@@ -111,7 +111,7 @@ def apply_to_all(preconditioner: AbstractPreconditioner, plan: SchurPCGPlan) -> 
 
 
 def check_preconditioner(preconditioner: AbstractPreconditioner, rng: np.random.Generator | None = None) -> None:
-    """Check a preconditioner against :class:`~sparselm.preconditioners.base.AbstractPreconditioner`; AssertionError if it fails.
+    """Check a preconditioner against :class:`~sparselm.preconditioners.AbstractPreconditioner`; AssertionError if it fails.
 
     On random problems of several shapes (blocks of one to seven columns, kept blocks that residual blocks connect directly,
     shared intrinsics, a variable used twice by a residual block, components held constant), for S formed by blocks and for S
@@ -122,8 +122,8 @@ def check_preconditioner(preconditioner: AbstractPreconditioner, rng: np.random.
     * the numbers are the same to the last bit for one thread and for two;
     * conjugate gradients with it reach the dense solution;
     * another D, and a second plan that is used in between, change nothing;
-    * with D = 0 and variables that nothing determines it returns a Failure that names a kept block, or none, or else M⁻¹ r is
-      what it may be, and it works again afterwards.
+    * with D = 0 and variables that nothing determines it returns a Failure that names a kept block, or none, or whatever
+      state it likes, and works again afterwards.
 
     Parameters
     ----------

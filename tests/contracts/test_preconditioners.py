@@ -1,6 +1,7 @@
 """Every registered preconditioner keeps the contract, and is what it says."""
 
 from importlib.metadata import entry_points
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -135,7 +136,7 @@ def free_part(A, plan):
 def block_diagonal(A, plan):
     first = plan.system.first
     blocks = np.zeros_like(A)
-    for begin, end in zip(first[:-1], first[1:], strict=True):
+    for begin, end in pairwise(first):
         blocks[begin:end, begin:end] = A[begin:end, begin:end]
     return blocks
 
