@@ -20,12 +20,11 @@ from sparselm.threads import use_threads
 
 Array = npt.NDArray[np.float64]
 
-#: What is eliminated of the problems that the check draws. Shapes that have a variable of one component at least remain.
+#: The problems that the check draws, and what is eliminated of them. Few sizes of blocks: each is compiled for itself.
 ELIMINATED: dict[str, tuple[str, ...]] = {
     "chain": (),
     "star": ("leaf",),
     "arrow": ("point",),
-    "twice": ("y",),
     "cameras": ("point",),
 }
 
@@ -38,8 +37,8 @@ _ROUNDING = 1e-9
 def random_cameras(rng: np.random.Generator, *, isolated: bool = True) -> Problem:
     """A small linear problem of the shape of bundle adjustment: poses, intrinsics that they share, and points.
 
-    Observations touch a pose, one of two intrinsics and a point, some of which are held, in whole or in components; some
-    touch a pose and a point alone; odometry connects poses, and there are priors of all three.
+    Observations touch a pose, one of two intrinsics and a point, some of which are held; some touch a pose and a point
+    alone; odometry connects poses, and there are priors of all three.
 
     Parameters
     ----------
@@ -53,7 +52,6 @@ def random_cameras(rng: np.random.Generator, *, isolated: bool = True) -> Proble
     lens = problem.add_variables("lens", rng.standard_normal((2, 3)))
     point = problem.add_variables("point", rng.standard_normal((m, 3)))
     pose.fix([1])
-    pose.fix([2], [0, 4])
     point.fix([3, 4])
     seen = rng.random((m, n)) < 0.5
     seen[np.arange(m), rng.integers(0, n, m)] = True
@@ -66,7 +64,7 @@ def random_cameras(rng: np.random.Generator, *, isolated: bool = True) -> Proble
         problem.add_residuals(LinearBlocks(dim, dims), *operands, data=data)
 
     residuals(2, pose[of_pose], lens[of_pose % 2], point[of_point])
-    residuals(3, pose[of_pose[::5]], point[of_point[::5]])
+    residuals(2, pose[of_pose[::5]], point[of_point[::5]])
     residuals(6, pose[np.arange(n - 1)], pose[np.arange(1, n)])
     residuals(6, pose[[0]])
     residuals(3, lens[:])
@@ -113,9 +111,8 @@ def apply_to_all(preconditioner: AbstractPreconditioner, plan: SchurPCGPlan) -> 
 def check_preconditioner(preconditioner: AbstractPreconditioner, rng: np.random.Generator | None = None) -> None:
     """Check a preconditioner against :class:`~sparselm.preconditioners.AbstractPreconditioner`; AssertionError if it fails.
 
-    On random problems of several shapes (blocks of one to seven columns, kept blocks that residual blocks connect directly,
-    shared intrinsics, a variable used twice by a residual block, components held constant), for S formed by blocks and for S
-    as a product, with D constant, spread over orders of magnitude and with components held by +∞, it checks that
+    On random problems of several shapes (kept blocks of two to seven columns, some of which residual blocks connect directly,
+    intrinsics that all blocks share, blocks held constant), for S formed by blocks and for S as a product, with D constant, spread over orders of magnitude and with components held by +∞, it checks that
 
     * M⁻¹ r is finite, 0 in held components, and all of it is written; r is left alone;
     * M⁻¹ is linear, symmetric and positive definite;

@@ -83,7 +83,7 @@ def test_equals_the_dense_step(form, preconditioner, shape):
         assert system.error(x, system.solution(rhs)) < 1e-9
 
 
-@pytest.mark.parametrize("shape", ["star", "arrow", "cameras"])
+@pytest.mark.parametrize("shape", ["arrow", "cameras"])
 def test_single_precision(shape):
     system = System(shape, seed=4)
     solver = SchurPCG(precision="float32", eliminate=ELIMINATED[shape], tolerance=1e-13, max_iterations=3000)
