@@ -13,6 +13,7 @@ from sparselm.errors import PluginError, SparselmError
 from sparselm.linear_solvers.base import AbstractLinearSolver
 from sparselm.losses.base import AbstractLoss
 from sparselm.manifolds.base import AbstractManifold
+from sparselm.preconditioners.base import AbstractPreconditioner
 from sparselm.residuals.base import AbstractResidual, UnboundResidual
 
 #: The kinds of plug-in, by the last word of their entry-point group ``sparselm.<kind>``.
@@ -22,6 +23,7 @@ KINDS: Mapping[str, type] = {
     "losses": AbstractLoss,
     "damping": AbstractDamping,
     "linear_solvers": AbstractLinearSolver,
+    "preconditioners": AbstractPreconditioner,
 }
 
 
@@ -56,7 +58,15 @@ def load(kind: str, name: str) -> Any:
 
 
 def create(kind: str, name: str, options: Mapping[str, Any] | None = None) -> Any:
-    """An instance of a registered class; options are fields of it."""
+    """An instance of a registered class; options are fields of it, and a field that holds a plug-in may be given its name.
+
+    Examples
+    --------
+    >>> create("preconditioners", "power-series", {"order": 2})
+    PowerSeries(order=2)
+    >>> create("linear_solvers", "schur-pcg", {"preconditioner": "block-jacobi"}).preconditioner
+    BlockJacobi()
+    """
     cls = load(kind, name)
     known = [field.name for field in dataclasses.fields(cls) if field.init] if dataclasses.is_dataclass(cls) else []
     for option in options or {}:
@@ -71,10 +81,13 @@ def create(kind: str, name: str, options: Mapping[str, Any] | None = None) -> An
 
 
 def _checked(cls: type, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options whose kind is that of the field's default: a number for a number, a word for a word."""
+    """Options whose kind is that of the field's default: a number for a number, a word for a word, a plug-in for one."""
     checked = dict(options)
     for field in dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ():
         default = field.default
+        kind = _kind_of(field)
+        if field.name in checked and kind is not None:
+            checked[field.name] = _plug_in(kind, name, field.name, checked[field.name])
         if field.name not in checked or default is dataclasses.MISSING or default is None:
             continue
         value = checked[field.name]
@@ -86,12 +99,27 @@ def _checked(cls: type, name: str, options: Mapping[str, Any]) -> dict[str, Any]
         else:
             fits = is_number if isinstance(default, float) else isinstance(value, type(default))
         if not fits:
-            kind = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
-            expected = kind.get(type(default), type(default).__name__)
+            words = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+            expected = words.get(type(default), type(default).__name__)
             raise PluginError(f"{name!r}: option {field.name} = {value!r}, expected {expected} such as {default!r}")
         if is_number and not isinstance(default, bool):
             checked[field.name] = type(default)(value)
     return checked
+
+
+def _kind_of(field: dataclasses.Field[Any]) -> str | None:
+    """The kind of plug-in that a field holds: that of the class which makes its default."""
+    made_by = field.default_factory
+    return next((k for k, base in KINDS.items() if isinstance(made_by, type) and issubclass(made_by, base)), None)
+
+
+def _plug_in(kind: str, name: str, option: str, value: Any) -> Any:
+    """An instance as it is, a name as an instance with its default options."""
+    if isinstance(value, str):
+        return create(kind, value)
+    if not isinstance(value, KINDS[kind]):
+        raise PluginError(f"{name!r}: option {option} = {value!r}, expected one of {', '.join(names(kind))}")
+    return value
 
 
 def parse_value(text: str) -> Any:

@@ -105,7 +105,7 @@ def _add_solve(commands: Any) -> None:
         metavar="PART.KEY=VALUE",
         action="append",
         default=[],
-        help="an option of a part: solver.KEY=VALUE or damping.KEY=VALUE; may be repeated",
+        help="an option of a part: solver.KEY=VALUE, preconditioner.KEY=VALUE or damping.KEY=VALUE; may be repeated",
     )
     add(
         "--start",
@@ -169,23 +169,24 @@ def _add_plugins(commands: Any) -> None:
 
 
 def parse_settings(settings: list[str]) -> dict[str, dict[str, Any]]:
-    """``PART.KEY=VALUE`` texts as options of "solver" and of "damping".
+    """``PART.KEY=VALUE`` texts as options of "solver", of its "preconditioner", and of "damping".
 
     Examples
     --------
     >>> parse_settings(["damping.factor=5", "linear_solver.tolerance=1e-3"])
-    {'solver': {'tolerance': 0.001}, 'damping': {'factor': 5}}
+    {'solver': {'tolerance': 0.001}, 'preconditioner': {}, 'damping': {'factor': 5}}
     """
     from sparselm.plugins import parse_value
 
-    options: dict[str, dict[str, Any]] = {"solver": {}, "damping": {}}
+    options: dict[str, dict[str, Any]] = {"solver": {}, "preconditioner": {}, "damping": {}}
     for setting in settings:
         target, equals, value = setting.partition("=")
         part, dot, key = target.strip().partition(".")
         part = {"linear_solver": "solver", "linear-solver": "solver"}.get(part, part)
         if not equals or not dot or not key or part not in options:
             raise UsageError(
-                f"--set {setting}: expected solver.KEY=VALUE or damping.KEY=VALUE, as in damping.initial_radius=1e3"
+                f"--set {setting}: expected solver.KEY=VALUE, preconditioner.KEY=VALUE or damping.KEY=VALUE, "
+                "as in damping.initial_radius=1e3"
             )
         key = key.replace("-", "_")
         if key in options[part]:

@@ -13,6 +13,7 @@ _HOW = {
     "losses": "--loss NAME[:SCALE]",
     "damping": "--damping NAME",
     "linear_solvers": "--linear-solver NAME",
+    "preconditioners": "--linear-solver schur-pcg --set solver.preconditioner=NAME",
 }
 
 

@@ -72,18 +72,32 @@ def run(arguments: argparse.Namespace) -> int:
 def choose_parts(arguments: argparse.Namespace) -> Parts:
     """Make the plug-ins that the command line names."""
     options = parse_settings(arguments.set)
-    if arguments.linear_solver is not None:
-        solver = plugins.create("linear_solvers", arguments.linear_solver, options["solver"])
-    elif options["solver"]:
-        raise UsageError(f"--set solver.{next(iter(options['solver']))}: name the solver as well, with --linear-solver")
-    else:
-        solver = None
     return Parts(
-        linear_solver=solver,
+        linear_solver=make_linear_solver(arguments.linear_solver, options["solver"], options["preconditioner"]),
         damping=plugins.create("damping", arguments.damping, options["damping"]),
         residual=None if arguments.residual is None else plugins.load("residuals", arguments.residual),
         loss=None if arguments.loss is None else plugins.parse_loss(arguments.loss),
     )
+
+
+def make_linear_solver(
+    name: str | None, options: dict[str, Any], preconditioner: dict[str, Any]
+) -> AbstractLinearSolver | None:
+    """The linear solver of a name, with its options and those of the preconditioner that they name."""
+    if preconditioner:
+        chosen = options.get("preconditioner")
+        if not isinstance(chosen, str):
+            raise UsageError(
+                f"--set preconditioner.{next(iter(preconditioner))}: name the preconditioner as well, "
+                "with --set solver.preconditioner=NAME"
+            )
+        options = {**options, "preconditioner": plugins.create("preconditioners", chosen, preconditioner)}
+    if name is not None:
+        solver: AbstractLinearSolver = plugins.create("linear_solvers", name, options)
+        return solver
+    if options:
+        raise UsageError(f"--set solver.{next(iter(options))}: name the solver as well, with --linear-solver")
+    return None
 
 
 def check_outputs(arguments: argparse.Namespace) -> None:

@@ -73,15 +73,15 @@ class PartialFactor(ABC):
 
     @abstractmethod
     def failed_block(self) -> int:
-        """The variable block at which that failed."""
+        """The number of the kept block at which that failed."""
 
 
 class AbstractPreconditioner(ABC):
     """An approximation M of S whose inverse is quick to apply.
 
     Instances hold options only. ``analyze`` is called once for a structure, ``prepare`` once for each D, ``apply`` once for
-    each iteration of the conjugate gradient method. M must be symmetric and positive definite, the identity in components
-    that are held, and the same for any number of threads.
+    each iteration of the conjugate gradient method. M must be symmetric and positive definite, and the same for any number
+    of threads. Where D = +∞ holds components, r is 0 in them, and so must be what ``apply`` writes.
     """
 
     #: Whether ``neighbours`` or ``factor_part`` are used: they take memory for each pair of an eliminated and a kept block.
@@ -93,7 +93,7 @@ class AbstractPreconditioner(ABC):
 
     @abstractmethod
     def prepare(self, plan: Any, system: ReducedSystem) -> Any | Failure:
-        """Take in new numbers and return what ``apply`` needs; the block of a failure is a kept one's number."""
+        """Take in new numbers and return what ``apply`` needs; the block of a failure is a kept one's number, or −1."""
 
     @abstractmethod
     def apply(self, state: Any, r: Array, out: Array) -> None:

@@ -4,7 +4,8 @@ With B the diagonal blocks of H + D and S = B − E, where E = W (V + D)⁻¹ W�
 
 .. math:: S^{-1} = \sum_{i \ge 0} (B^{-1} E)^i B^{-1},
 
-which converges, since the spectral radius of B⁻¹ E is below one.
+which converges where no residual block connects two kept blocks: the spectral radius of B⁻¹ E is below one then. Where some
+do (odometry), B⁻¹ E may have eigenvalues below −1. A sum up to an even power is positive definite all the same.
 
 References
 ----------
@@ -31,7 +32,8 @@ class PowerSeries(AbstractPreconditioner):
     Parameters
     ----------
     order
-        m, at least 0; with 0 this is :class:`sparselm.BlockJacobi`.
+        m, at least 0; with 0 this is :class:`sparselm.BlockJacobi`. Odd ones are for problems where no residual block
+        connects two kept blocks.
     """
 
     order: int = 4

@@ -14,7 +14,8 @@ class SchurJacobi(AbstractPreconditioner):
     """M = the diagonal blocks of S; what Ceres calls SCHUR_JACOBI.
 
     Where S is never formed and several residual blocks connect one kept block with one eliminated one, as shared intrinsics
-    are, these are taken one by one: M is then a little larger than the diagonal of S.
+    are, these are taken one by one, and a residual block that touches a kept block twice takes nothing off H: M is then not
+    quite the diagonal of S, but positive definite all the same.
     """
 
     def analyze(self, system: ReducedSystem) -> InverseBlocks:

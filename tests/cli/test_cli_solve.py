@@ -171,6 +171,21 @@ def test_settings(command, scene_file, tmp_path):
     assert load_json(path)["iterations"][0]["damping"] == 1e-3
 
 
+def test_preconditioner_by_name(command, scene_file, tmp_path):
+    path = tmp_path / "r.json"
+    made = ["solve", scene_file, "--linear-solver", "schur-pcg", "--max-iterations", "1", "--report", path]
+    for settings, words in (
+        (["solver.preconditioner=power-series"], "PowerSeries"),
+        (["solver.preconditioner=cluster-jacobi", "preconditioner.most=3"], "ClusterJacobi, clusters of at most 3"),
+        ([], "SchurJacobi"),
+    ):
+        done = command(*made, *[word for setting in settings for word in ("--set", setting)])
+        assert done.status == 0, done.err
+        report = load_json(path)
+        assert report["linear_solver"] == "schur-pcg"
+        assert words in str(report), report
+
+
 # -- exit statuses -----------------------------------------------------------------------------------------------------
 
 

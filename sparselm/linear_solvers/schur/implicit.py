@@ -72,8 +72,10 @@ class _Terms:
     ----------
     part : int
         Number of the eliminated blocks among those of the partition.
-    number : (num_rows,) int32
-        Eliminated block of each row, −1 for rows that are not.
+    number : (num_rows + 1,) int32
+        Eliminated block of each row, −1 for rows that are not, and at the end.
+    projected : (num_blocks,) int32
+        Row of each residual block, the one at the end where it touches a kept block twice.
     rows, ptr, order
         Rows that are touched, and the residual blocks of each, ``order[ptr[q]:ptr[q + 1]]``.
     lane_row : (_LANES + 1,) int64
@@ -87,6 +89,7 @@ class _Terms:
     eliminated: SpanOperand
     part: int
     number: IndexArray
+    projected: IndexArray
     rows: IndexArray
     ptr: LongArray
     order: IndexArray
@@ -150,7 +153,7 @@ class ImplicitSystem(AbstractSchurSystem):
             number = np.full(partition.structure.num_blocks + 1, -1, dtype=np.int32)
             number[own.blocks] = np.arange(len(own.blocks), dtype=np.int32)
             for o in present:
-                of_row = number[o.layout.block]
+                of_row = np.append(number[o.layout.block], np.int32(-1))
                 if o.width == own.size and (of_row[o.index] >= 0).any():
                     terms = self._make_terms(span, kept, o, part, of_row)
                     self._terms.append(terms)
@@ -170,7 +173,8 @@ class ImplicitSystem(AbstractSchurSystem):
         if not alone:
             self._terms = [replace(t, whole=False) if t.part == part else t for t in self._terms]
         longest = int(np.diff(ptr).max(initial=0))
-        return _Terms(span, kept, operand, part, number, rows, ptr, g.order, lane_row, longest, alone)
+        projected = np.where(_touches_twice(span, kept), len(number) - 1, operand.index).astype(np.int32)
+        return _Terms(span, kept, operand, part, number, projected, rows, ptr, g.order, lane_row, longest, alone)
 
     def _bind_diagonal(self) -> BlockSums:
         """The sums of the diagonal blocks of H; products of different kept blocks go to a place after them."""
@@ -321,7 +325,7 @@ class ImplicitSystem(AbstractSchurSystem):
                 partial = np.zeros((g.num_slots, o.width * o.width))
                 projected_diagonal(t.span.dim, o.width, t.eliminated.width)(
                     g.order, g.piece_row, g.piece_ptr, g.piece_slot, g.split_row, g.split_ptr, g.task_ptr, J, o.start,
-                    t.eliminated.start, t.eliminated.index, t.number, inverse,
+                    t.eliminated.start, t.projected, t.number, inverse,
                     place[self.partition.kept_number[o.layout.block]], partial, out,
                 )  # fmt: skip
         self.finish_diagonal(out)
@@ -329,3 +333,16 @@ class ImplicitSystem(AbstractSchurSystem):
     def _linearized(self, span: Span) -> Array:
         assert self.linearization is not None
         return self.linearization.blocks(span)
+
+
+def _touches_twice(span: Span, kept: tuple[_Kept, ...]) -> npt.NDArray[np.bool_]:
+    """Residual blocks of which two kept operands are the same block.
+
+    What each operand alone would take off the diagonal of S may then be more than is there.
+    """
+    found = np.zeros(span.num_blocks, dtype=bool)
+    for turn, one in enumerate(kept):
+        for other in kept[:turn]:
+            if one.operand.variables == other.operand.variables:
+                found |= one.operand.index == other.operand.index
+    return found

@@ -143,4 +143,4 @@ class _SchurPart(PartialFactor):
         return self.numeric.factorize(self._system.damping)
 
     def failed_block(self) -> int:
-        return int(self._system.partition.kept[self.numeric.bad_blocks()[0]])
+        return int(self.numeric.bad_blocks()[0])
