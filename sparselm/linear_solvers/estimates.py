@@ -250,7 +250,7 @@ def _areas(sizes: npt.NDArray[np.int32], high: npt.NDArray[np.int32], low: npt.N
 
 
 def _numeric_memory(s: Symbolic) -> int:
-    return s.memory + 8 * (numba.get_num_threads() - 1) * s.arena_size
+    return s.memory + 8 * (int(numba.get_num_threads()) - 1) * s.arena_size
 
 
 def bounded_estimate(n: EliminationCounts) -> Estimate:
