@@ -66,13 +66,12 @@ def analyze(
         The linear solver cannot work on it.
     """
     structure = Structure(problem, keep_held_columns=keep_held_columns)
+    reason, found = "as asked", None
     if linear_solver is None:
-        linear_solver, reason = choose_linear_solver(structure)
-    else:
-        reason = "as asked"
+        linear_solver, reason, found = choose_linear_solver(structure)
     if not isinstance(linear_solver, AbstractLinearSolver):
         raise SolverError(f"linear_solver must be an instance such as slm.Cholmod(), got {linear_solver!r}")
-    plan = linear_solver.analyze(structure) if structure.num_columns else None
+    plan = linear_solver.analyze(structure, found) if structure.num_columns else None
     return Analysis(structure, linear_solver, reason, plan)
 
 

@@ -15,6 +15,7 @@ from sparselm.cli.files import ProblemFile, read_file
 from sparselm.cli.statistics import file_statistics, information_statistics, num_components
 from sparselm.evaluator import Evaluator
 from sparselm.io import BundleAdjustmentData, PoseGraph
+from sparselm.linear_solvers.estimates import estimate_solvers, shared_memory
 from sparselm.problem import Problem
 from sparselm.report.text import labelled
 from sparselm.structure import Structure
@@ -44,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
             if isinstance(data, PoseGraph)
             else _bundle_adjustment(file, data, start)
         )
+        lines += solver_lines(Structure(problem))
         for line in lines:
             console.say(line)
         console.close()
@@ -73,6 +75,28 @@ def size_lines(data: BundleAdjustmentData, s: dict[str, Any]) -> list[str]:
     lines += labelled("points", [f"{s['num_points']:,}"])
     lines += labelled("", [f"track length: {_spread(s['observations_per_point'])}", _histogram(tracks)])
     return lines + labelled("observations", [f"{s['num_observations']:,}"])
+
+
+def solver_lines(structure: Structure) -> list[str]:
+    """What a solve takes in memory, whatever its linear solver, and what each solver that suits the problem adds."""
+    held = f"{_bytes(shared_memory(structure))} besides the linear solver: J, residuals, points, lists"
+    lines = labelled("memory", [held])
+    for turn, e in enumerate(estimate_solvers(structure)):
+        parts = [f"{e.solver}: {_bytes(e.memory)}"]
+        if e.nonzeros is not None:
+            what = "JᵀJ" if e.solver == "block-cholesky" else "S"
+            parts.append(f"{what} of {e.num_columns:,} columns, {e.nonzeros:,} entries")
+        if e.factor_nonzeros is not None:
+            parts.append(f"factor {e.factor_nonzeros:,}")
+        parts.append(f"{e.flops:.2g} operations a {'factorisation' if e.factor_nonzeros is not None else 'product'}")
+        if e.note:
+            parts.append(e.note)
+        lines += labelled("" if turn else "solvers", ["; ".join(parts)])
+    return lines
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 1e9:.3g} GB" if size >= 1e9 else f"{size / 1e6:.3g} MB"
 
 
 def _bundle_adjustment(file: ProblemFile, data: BundleAdjustmentData, start: Start) -> list[str]:

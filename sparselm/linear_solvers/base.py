@@ -72,8 +72,9 @@ class AbstractLinearSolver(ABC):
     def analyze(self, structure: Structure, previous: Any = None) -> Any:
         """Do all symbolic work, allocate all workspace, and return the plan.
 
-        ``previous`` is the plan of a problem that this one extends. Raises :class:`sparselm.errors.SolverError` where
-        this solver cannot work on such a problem.
+        ``previous`` is the plan of a problem that this one extends, or what the automatic choice of this solver has found
+        out on the way; one that a solver cannot use is ignored. Raises :class:`sparselm.errors.SolverError` where this
+        solver cannot work on such a problem.
         """
 
     @abstractmethod

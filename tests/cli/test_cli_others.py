@@ -21,6 +21,10 @@ def test_info_of_bundle_adjustment(command, scene_file):
         "pixels",
         "everything is connected",
         "234; none held",
+        "besides the linear solver",
+        "schur-cholesky: ",
+        "schur-pcg, explicit: ",
+        "block-cholesky: ",
     ):
         assert words in done.out
 

@@ -133,12 +133,12 @@ def chain(n):
 
 def test_choice_by_size_and_memory(monkeypatch):
     for n, expected in [(8, DenseQR), (25, DenseCholesky), (200, BlockCholesky)]:
-        solver, reason = auto.choose_linear_solver(chain(n))
+        solver, reason, _ = auto.choose_linear_solver(chain(n))
         assert isinstance(solver, expected)
         assert str(3 * n) in reason
     monkeypatch.setattr(auto, "_memory", lambda: 1_000_000)
     assert isinstance(auto.choose_linear_solver(chain(200))[0], BlockCholesky)  # though dense it would not fit
     monkeypatch.setattr(auto, "_memory", lambda: 10_000)
-    solver, reason = auto.choose_linear_solver(chain(200))
+    solver, reason, _ = auto.choose_linear_solver(chain(200))
     assert isinstance(solver, LSMR)
     assert "GiB" in reason

@@ -13,14 +13,13 @@ from sparselm.errors import SolverError
 from sparselm.linear_solvers.base import AbstractLinearSolver, Failure, Need, SolveFacts
 from sparselm.linear_solvers.block_cholesky.numeric import Numeric, Precision, refine
 from sparselm.linear_solvers.block_cholesky.solver import SINGLE_STEPS
-from sparselm.linear_solvers.block_cholesky.symbolic import build_symbolic
 from sparselm.linear_solvers.ordering import Choice as OrderingChoice
-from sparselm.linear_solvers.ordering import find_ordering, inverse_order
-from sparselm.linear_solvers.schur.choice import Choice, choose_eliminated
-from sparselm.linear_solvers.schur.complement import ReducedPattern
+from sparselm.linear_solvers.ordering import inverse_order
+from sparselm.linear_solvers.schur.choice import Choice
 from sparselm.linear_solvers.schur.elimination import Elimination
 from sparselm.linear_solvers.schur.partition import Partition
 from sparselm.linear_solvers.schur.reduced_matrix import ReducedMatrix
+from sparselm.linear_solvers.schur.symbolic import SchurSymbolic, find_symbolic
 
 if TYPE_CHECKING:
     from sparselm.linearization import Linearization
@@ -64,21 +63,23 @@ class SchurCholesky(AbstractLinearSolver):
     needs: ClassVar[frozenset[Need]] = frozenset({Need.BLOCKS})
 
     def analyze(self, structure: Structure, previous: Any = None) -> SchurCholeskyPlan:
-        """Choose what to eliminate, find the blocks of S, order them, and factorise symbolically."""
+        """Choose what to eliminate, find the blocks of S, order them, and factorise symbolically.
+
+        ``previous`` may be the :class:`SchurSymbolic` of this structure, made with these options: it is taken as it is.
+        """
         if self.ordering not in get_args(OrderingChoice):
             raise SolverError(
                 f"SchurCholesky: ordering {self.ordering!r}, expected one of {', '.join(get_args(OrderingChoice))}"
             )
         if self.precision not in get_args(Precision):
             raise SolverError(f"SchurCholesky: precision {self.precision!r}, expected float64 or float32")
-        choice = choose_eliminated(structure, self.eliminate)
-        partition = Partition(structure, choice)
-        pattern = ReducedPattern(partition)
-        graph = pattern.graph
-        symbolic = build_symbolic(graph, find_ordering(graph.indptr, graph.indices, graph.sizes, self.ordering))
+        found = previous
+        if not isinstance(found, SchurSymbolic) or found.partition.structure is not structure:
+            found = find_symbolic(structure, self.eliminate, self.ordering)
+        choice, partition, pattern, symbolic = found.choice, found.partition, found.pattern, found.symbolic
         numeric = Numeric(symbolic, self.precision)
-        source = symbolic.edge_source
-        below, diagonal = source[: graph.num_edges], source[graph.num_edges :]
+        source, num_pairs = symbolic.edge_source, len(pattern.high)
+        below, diagonal = source[:num_pairs], source[num_pairs:]
         matrix = ReducedMatrix(pattern, inverse_order(symbolic.order), diagonal, below)
         return SchurCholeskyPlan(choice, partition, Elimination(partition), matrix, numeric)
 

@@ -49,11 +49,11 @@ IndexArray = npt.NDArray[np.int32]
 LongArray = npt.NDArray[np.int64]
 
 # Kept operands that a residual block can have.
-_MOST_KEPT = 4
+MOST_KEPT = 4
 
 # Vectors over the kept columns that eliminated blocks are summed into side by side: their number decides in which order sums
 # are made, and must not depend on the number of threads.
-_LANES = 16
+LANES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class _Terms:
         Row of each residual block, the one at the end where it touches a kept block twice.
     rows, ptr, order
         Rows that are touched, and the residual blocks of each, ``order[ptr[q]:ptr[q + 1]]``.
-    lane_row : (_LANES + 1,) int64
+    lane_row : (LANES + 1,) int64
         Which of them each lane takes.
     whole : bool
         No other span touches these blocks and kept ones.
@@ -109,7 +109,7 @@ class ImplicitSystem(AbstractSchurSystem):
         # Blocks that are not kept begin after the end, in a tail that nobody looks at.
         widest = int(np.diff(structure.block_columns).max(initial=0))
         self._x: Array = np.zeros(self._columns + widest)
-        self._y: Array = np.zeros((_LANES, self._columns + widest))
+        self._y: Array = np.zeros((LANES, self._columns + widest))
         self._sum: Array = np.zeros(self._columns + widest)
         self._kept_first = np.full(structure.num_blocks + 1, self._columns, dtype=np.int64)
         self._kept_first[partition.kept] = partition.first[:-1]
@@ -142,10 +142,10 @@ class ImplicitSystem(AbstractSchurSystem):
             for o in present
             if (partition.kept_number[o.layout.block[o.index]] >= 0).any()
         )
-        if len(kept) > _MOST_KEPT:
+        if len(kept) > MOST_KEPT:
             raise SolverError(
                 f"SchurPCG: a residual block touches {len(kept)} kept variables, the implicit form takes at most "
-                f"{_MOST_KEPT}; use form='explicit'"
+                f"{MOST_KEPT}; use form='explicit'"
             )
         if not kept:
             return
@@ -166,7 +166,7 @@ class ImplicitSystem(AbstractSchurSystem):
         g = operand.gather
         first = np.flatnonzero(np.append(True, np.diff(g.piece_row) != 0))
         rows, ptr = g.piece_row[first], np.append(g.piece_ptr[first], span.num_blocks).astype(np.int64)
-        lane_row = np.searchsorted(ptr, np.arange(_LANES + 1) * (span.num_blocks / _LANES)).astype(np.int64)
+        lane_row = np.searchsorted(ptr, np.arange(LANES + 1) * (span.num_blocks / LANES)).astype(np.int64)
         lane_row[-1] = len(rows)
         own = number[rows][number[rows] >= 0]
         alone = not any(np.isin(own, t.number[t.rows]).any() for t in self._terms if t.part == part)
@@ -232,7 +232,7 @@ class ImplicitSystem(AbstractSchurSystem):
         E, at_e = (J, t.eliminated.start) if Q is None else (Q, 0)
         w = self._w[t.part]
         kept = [(k.operand.width, k.operand.start, k.operand.index, k.column) for k in t.kept]
-        kept += [(0, 0, t.order, t.ptr)] * (_MOST_KEPT - len(kept))
+        kept += [(0, 0, t.order, t.ptr)] * (MOST_KEPT - len(kept))
         widths, starts, indices, columns = zip(*kept, strict=True)
         implicit_product(t.span.dim, t.eliminated.width, *widths, int(Q is not None))(
             mode, with_x, t.lane_row, t.rows, t.ptr, t.order, t.longest, t.number,
