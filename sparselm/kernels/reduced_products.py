@@ -15,7 +15,6 @@ import numpy as np
 from numba import prange
 
 from sparselm._jit import TASK, kernel, num_lanes
-from sparselm.gather import PIECE
 from sparselm.kernels.block_products import sum_products
 from sparselm.kernels.short_vectors import add_rows, dot_short
 
@@ -186,10 +185,12 @@ def projected_diagonal(dim, k, d):
     ):  # fmt: skip
         tasks = task_ptr.shape[0] - 1
         lanes = num_lanes(tasks, 1)
-        width = J.shape[2]
+        width, most = J.shape[2], 0
+        for piece in range(piece_row.shape[0]):
+            most = max(most, piece_ptr[piece + 1] - piece_ptr[piece])
         for lane in prange(lanes):
-            sums, Y, Q = np.empty(area), np.empty(PIECE * size), np.empty((d, dim))
-            every = np.arange(PIECE).astype(np.int32)
+            sums, Y, Q = np.empty(area), np.empty(most * size), np.empty((d, dim))
+            every = np.arange(most).astype(np.int32)
             for piece in range(task_ptr[lane * tasks // lanes], task_ptr[(lane + 1) * tasks // lanes]):
                 at = place[piece_row[piece]]
                 if at < 0:
