@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 import numpy as np
@@ -122,7 +122,7 @@ class SchurCholesky(AbstractLinearSolver):
         facts = SolveFacts(factor_nonzeros=nonzeros, conjugate_residual=True)
         if self.precision == "float32":
             steps, norm = refine(numeric, held[0], factor.solution, SINGLE_STEPS)
-            facts = replace(facts, inner_iterations=steps, residual_norm=norm)
+            facts = SolveFacts(factor_nonzeros=nonzeros, inner_iterations=steps, residual_norm=norm)
         factor.elimination.backward(factor.solution, out)
         return facts
 
