@@ -142,7 +142,9 @@ class SchurPCG(AbstractLinearSolver):
         )
         system.backward(factor.solution, out)
         return SolveFacts(
-            inner_iterations=outcome.iterations, residual_norm=outcome.residual_norm, conjugate_residual=guess is None
+            inner_iterations=outcome.iterations,
+            residual_norm=outcome.residual_norm,
+            conjugate_residual=guess is None and self.precision == "float64",
         )
 
     def describe(self, plan: SchurPCGPlan) -> str:
