@@ -1,6 +1,7 @@
 """What a caller sees: statuses, messages, counts, tables, callbacks, errors; SciPy's where that is a promise."""
 
 import multiprocessing
+import re
 import warnings
 
 import numpy as np
@@ -311,7 +312,7 @@ def test_keyboard_interrupt_passes_through():
         ({"fun": lambda x: x[:1], "method": "lm"}, "less than the number of variables"),
         ({"loss": lambda z: z}, "wrong shape"),
     ],
-    ids=str,
+    ids=lambda value: re.sub(r" at 0x[0-9a-f]+", "", str(value)),
 )
 def test_misuse_is_refused(options, message):
     arguments = {"fun": rosenbrock, "x0": [0.5, 0.5]} | options

@@ -30,7 +30,7 @@ def cubic_root(z):
 LOSSES = ["linear", "soft_l1", "huber", "cauchy", "arctan", cubic_root]
 
 
-@pytest.mark.parametrize("loss", LOSSES, ids=str)
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: getattr(loss, "__name__", str(loss)))
 @pytest.mark.parametrize("f_scale", [0.1, 1.0, 7.0])
 @pytest.mark.parametrize("kind", [np.asarray, sp.csr_array, aslinearoperator])
 def test_cost_gradient_and_jacobian_at_a_point(loss, f_scale, kind):
@@ -43,7 +43,7 @@ def test_cost_gradient_and_jacobian_at_a_point(loss, f_scale, kind):
     np.testing.assert_array_equal(ours.fun, fun(ours.x))
 
 
-@pytest.mark.parametrize("loss", LOSSES, ids=str)
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: getattr(loss, "__name__", str(loss)))
 def test_optima(loss):
     options = {"loss": loss, "f_scale": 0.2, "ftol": 1e-12, "xtol": 1e-12, "gtol": 1e-12}
     ours = slm.least_squares(fun, [1.0, 1.0, 1.0], jac, **options)
