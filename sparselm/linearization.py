@@ -7,6 +7,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from scipy.sparse.linalg import LinearOperator
 
+from sparselm.kernels.block_products import MOST
 from sparselm.kernels.products import jacobian_product, transposed_product, transposed_product_and_blocks
 from sparselm.kernels.reductions import damped_reduction, dot, max_abs, model_reduction, num_stretches
 from sparselm.structure import Span, SpanOperand, Structure
@@ -84,15 +85,20 @@ class Linearization:
     def diagonal_blocks(self, operand: SpanOperand) -> Array | None:
         """Σ J_operandᵀ J_operand for each row of the operand's variables that residual blocks touch, ``(num_rows, width²)``.
 
-        None at the first point at which they are asked for: from the next one on they are made along with the gradient.
+        None at the first point at which they are asked for, unless they were announced, and for large blocks.
         """
+        self.announce_diagonal_blocks()
+        assert self._diagonal_blocks is not None
+        return self._diagonal_blocks.get(id(operand)) if self._current_blocks else None
+
+    def announce_diagonal_blocks(self) -> None:
+        """From the next point on, make diagonal blocks along with the gradient."""
         if self._diagonal_blocks is None:
-            present = [o for s in self.structure.spans for o in s.operands if o.width]
+            present = [o for s in self.structure.spans for o in s.operands if 0 < o.width <= MOST]
             self._diagonal_blocks = {id(o): np.zeros((o.layout.num_rows, o.width * o.width)) for o in present}
             longest = max((o.gather.num_slots * o.width * (o.width + 1) for o in present), default=0)
             if longest > len(self._gather_partial):
                 self._gather_partial = np.zeros(longest)
-        return self._diagonal_blocks[id(operand)] if self._current_blocks else None
 
     def _gather(self, u: Array, g: Array, d: Array, *, with_diagonal: bool) -> None:
         for span in self.structure.spans:
@@ -102,8 +108,9 @@ class Linearization:
                     x, width = operand.gather, operand.width
                     lists = x.order, x.piece_row, x.piece_ptr, x.piece_slot, x.split_row, x.split_ptr, x.task_ptr
                     J = self.blocks(span), operand.start, source, operand.layout.column
-                    if with_diagonal and self._diagonal_blocks is not None:
-                        sums, blocks = width * (width + 1), self._diagonal_blocks[id(operand)]
+                    blocks = self._diagonal_blocks.get(id(operand)) if self._diagonal_blocks and with_diagonal else None
+                    if blocks is not None:
+                        sums = width * (width + 1)
                         partial = self._gather_partial[: x.num_slots * sums].reshape(x.num_slots, sums)
                         transposed_product_and_blocks(span.dim, width)(*lists, *J, partial, g, d, blocks)
                     else:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from sparselm.damping.base import StepFailure, Trial
 from sparselm.evaluator import Evaluator
-from sparselm.linear_solvers.base import AbstractLinearSolver, Failure, SolveFacts
+from sparselm.linear_solvers.base import AbstractLinearSolver, Failure, Need, SolveFacts
 from sparselm.timing import PhaseClock
 
 Array = npt.NDArray[np.float64]
@@ -46,6 +46,8 @@ class QuadraticModel:
         self._plan = plan
         self._clock = clock
         self._lin = evaluator.linearization
+        if Need.NORMAL in solver.needs:
+            self._lin.announce_diagonal_blocks()
         self._system: Any = None
         self._Jd = np.zeros(evaluator.structure.num_rows)
         self._box = evaluator.box

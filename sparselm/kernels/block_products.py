@@ -15,7 +15,11 @@ from numba.extending import intrinsic
 from sparselm._llvm import INDEX, address
 from sparselm._llvm_sums import MARGIN, Items, ProjectedSum, Sum
 
-__all__ = ["MARGIN", "sum_products", "sum_projected_products"]
+__all__ = ["FEWEST", "MARGIN", "MOST", "sum_products", "sum_projected_products"]
+
+#: Columns of the larger block between which sums are worth being written as vectors: smaller blocks gain nothing, and the
+#: code for larger ones is long and slow to compile.
+FEWEST, MOST = 6, 16
 
 # Arguments of ``sum_products`` after those that must be literals.
 _NAMES = ("C", "c", "ldc", "H", "h", "ldh", "A", "a", "next_a", "lda", "I", "B", "b", "next_b", "ldb", "J", "begin", "end")

@@ -19,7 +19,7 @@ import numpy as np
 from numba import prange
 
 from sparselm._jit import TASK, kernel, num_lanes, scalar, serial_kernel
-from sparselm.kernels.block_products import sum_products
+from sparselm.kernels.block_products import FEWEST, MOST, sum_products
 
 # How a sum of products S = AᵀB enters H.
 PLAIN, LOWER, SYMMETRISED = 0, 1, 2
@@ -68,6 +68,7 @@ def accumulate_products(dim, ka, kb):
     of the gather; a stride below zero means that the target is the transposed block, BᵀA, whose stride is −stride.
     ``mode`` is PLAIN, LOWER (of a diagonal block only r ≥ c is kept) or SYMMETRISED (S + Sᵀ, of it r ≥ c).
     """
+    by_vectors = FEWEST <= max(ka, kb) <= MOST
 
     @kernel
     def run(order, piece_row, piece_ptr, piece_slot, task_ptr, J, a, b, first, stride, packed, mode, partial, H):
@@ -76,11 +77,21 @@ def accumulate_products(dim, ka, kb):
         for lane in prange(lanes):
             S = np.empty(ka * kb)
             for piece in range(task_ptr[lane * num_tasks // lanes], task_ptr[(lane + 1) * num_tasks // lanes]):
-                # S lies row by row: its rows are the columns of the sum.
-                sum_products(
-                    dim, kb, ka, 0, 0, 0, S, 0, kb, S, -1, kb, J, b, dim * J.shape[2], J.shape[2], order,
-                    J, a, dim * J.shape[2], J.shape[2], order, piece_ptr[piece], piece_ptr[piece + 1],
-                )  # fmt: skip
+                if by_vectors:  # S lies row by row: its rows are the columns of the sum
+                    sum_products(
+                        dim, kb, ka, 0, 0, 0, S, 0, kb, S, -1, kb, J, b, dim * J.shape[2], J.shape[2], order,
+                        J, a, dim * J.shape[2], J.shape[2], order, piece_ptr[piece], piece_ptr[piece + 1],
+                    )  # fmt: skip
+                else:
+                    for c in range(ka * kb):  # as a slice it would become a parallel loop of its own, slow to compile
+                        S[c] = 0.0
+                    for q in range(piece_ptr[piece], piece_ptr[piece + 1]):
+                        block = order[q]
+                        for i in range(dim):
+                            for r in range(ka):
+                                factor = J[block, i, a + r]
+                                for c in range(kb):
+                                    S[r * kb + c] += factor * J[block, i, b + c]
                 slot = piece_slot[piece]
                 if slot >= 0:
                     for c in range(ka * kb):

@@ -8,7 +8,7 @@ import numpy as np
 from numba import prange
 
 from sparselm._jit import TASK, kernel, num_lanes
-from sparselm.kernels.block_products import sum_products
+from sparselm.kernels.block_products import FEWEST, sum_products
 
 
 @functools.cache
@@ -81,6 +81,7 @@ def transposed_product_and_blocks(dim, width):
     It takes as long as the diagonal alone, where J comes from memory. A row of ``partial`` has width² + width numbers.
     """
     area = width * width
+    by_vectors = width >= FEWEST
 
     @kernel
     def run(
@@ -91,18 +92,22 @@ def transposed_product_and_blocks(dim, width):
         for lane in prange(lanes):
             sums = np.empty(area + width)
             for piece in range(task_ptr[lane * num_tasks // lanes], task_ptr[(lane + 1) * num_tasks // lanes]):
-                sum_products(
-                    dim, width, width, 0, 0, 0, sums, 0, width, sums, -1, width, J, start, dim * J.shape[2], J.shape[2],
-                    order, J, start, dim * J.shape[2], J.shape[2], order, piece_ptr[piece], piece_ptr[piece + 1],
-                )  # fmt: skip
-                for c in range(width):
-                    sums[area + c] = 0.0
+                for c in range(area + width):
+                    sums[c] = 0.0
+                if by_vectors:
+                    sum_products(
+                        dim, width, width, 0, 0, 0, sums, 0, width, sums, -1, width, J, start, dim * J.shape[2], J.shape[2],
+                        order, J, start, dim * J.shape[2], J.shape[2], order, piece_ptr[piece], piece_ptr[piece + 1],
+                    )  # fmt: skip
                 for q in range(piece_ptr[piece], piece_ptr[piece + 1]):
                     b = order[q]
                     for i in range(dim):
                         factor = u[b, i]
                         for c in range(width):
                             sums[area + c] += J[b, i, start + c] * factor
+                            if not by_vectors:
+                                for r in range(width):
+                                    sums[c * width + r] += J[b, i, start + c] * J[b, i, start + r]
                 slot = piece_slot[piece]
                 if slot >= 0:
                     for c in range(area + width):

@@ -60,7 +60,7 @@ class SchurCholesky(AbstractLinearSolver):
     ordering: OrderingChoice = "auto"
     precision: Precision = "float64"
 
-    needs: ClassVar[frozenset[Need]] = frozenset({Need.BLOCKS})
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.BLOCKS, Need.NORMAL})
 
     def analyze(self, structure: Structure, previous: Any = None) -> SchurCholeskyPlan:
         """Choose what to eliminate, find the blocks of S, order them, and factorise symbolically.

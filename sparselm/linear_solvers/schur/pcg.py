@@ -65,7 +65,7 @@ class SchurPCG(AbstractLinearSolver):
     tolerance: float | None = None
     max_iterations: int = 500
 
-    needs: ClassVar[frozenset[Need]] = frozenset({Need.BLOCKS})
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.BLOCKS, Need.NORMAL})
 
     def analyze(self, structure: Structure, previous: Any = None) -> SchurPCGPlan:
         """Choose what to eliminate, and allocate."""
