@@ -17,6 +17,9 @@ from sparselm.testing.linear_solvers import LinearBlocks
 from sparselm.testing.preconditioners import ELIMINATED, dense_matrix, random_system
 from sparselm.threads import use_threads
 
+# Kernels for many combinations of sizes, which take minutes to compile.
+pytestmark = pytest.mark.slow
+
 FORMS = ["explicit", "implicit", "float32"]
 PRECONDITIONERS = [BlockJacobi(), SchurJacobi(), PowerSeries(), ClusterJacobi(most=3), ClusterTridiagonal(most=2)]
 
@@ -233,7 +236,7 @@ def test_the_residual_is_conjugate_to_the_step(form, preconditioner, cameras):
     """δᵀ((H + D) δ + g) = 0, however early the iterations stop: what the predicted reduction is computed from."""
     for forcing in (0.5, 0.01):
         x, facts = cameras.solve(SchurPCG(preconditioner, **options(form), forcing=forcing))
-        assert facts.conjugate_residual
+        assert facts.conjugate_residual == (form != "float32")
         free = ~cameras.held
         product = x @ cameras.A @ x - cameras.rhs[free] @ x[free]
         assert abs(product) <= (1e-5 if form == "float32" else 1e-10) * (x @ cameras.A @ x)
