@@ -79,9 +79,9 @@ class Numeric:
             held=_NONE_HELD,
             tolerance=self.dtype.type(0.0 if pivot_tolerance is None else pivot_tolerance),
             scale=self.dtype.type(np.nan if pivot_tolerance is None else 1.0),
-            factor=_aligned(symbolic.factor_size + _MARGIN, self.dtype),
-            packed=_aligned(int(symbolic.strips.table[-1, VALUES]) + _MARGIN, self.dtype),
-            work=_aligned(work, self.dtype),
+            factor=aligned(symbolic.factor_size + _MARGIN, self.dtype),
+            packed=aligned(int(symbolic.strips.table[-1, VALUES]) + _MARGIN, self.dtype),
+            work=aligned(work, self.dtype),
             diagonal=np.ones(n + _MARGIN, dtype=self.dtype),
             inverse=np.ones(n + _MARGIN, dtype=self.dtype),
             bad=np.zeros(n, dtype=bool),
@@ -93,12 +93,12 @@ class Numeric:
             inverse=self._numbers.inverse,
             column=symbolic.column,
             rows=symbolic.num_rows,
-            fronts=_aligned(0, self.dtype),
+            fronts=aligned(0, self.dtype),
         )
         self._numbers.packed[-_MARGIN:] = 0.0  # read, but not used
         by_strips = len(symbolic.strips.table) > 1
-        self._vector = _aligned(n + _MARGIN if by_strips else 0, self.dtype)
-        self._wide = _aligned(0, self.dtype).reshape(0, UNIT)
+        self._vector = aligned(n + _MARGIN if by_strips else 0, self.dtype)
+        self._wide = aligned(0, self.dtype).reshape(0, UNIT)
         self._held = np.zeros(n, dtype=bool)
 
     @property
@@ -164,7 +164,7 @@ class Numeric:
                 solve_strips(*packed, b[k], x[k], self._vector, forward, backward)
             return
         if by_strips and len(self._wide) == 0:
-            self._wide = _aligned(symbolic.size * UNIT, self.dtype).reshape(-1, UNIT)
+            self._wide = aligned(symbolic.size * UNIT, self.dtype).reshape(-1, UNIT)
         for begin in range(0, len(b), SIDES):
             sides, solutions = b[begin : begin + SIDES], x[begin : begin + SIDES]
             if by_strips:
@@ -176,7 +176,7 @@ class Numeric:
         sides, symbolic = len(b), self.symbolic
         arguments = self._solve_numbers
         if len(arguments.fronts) < sides * symbolic.num_rows + _MARGIN:
-            vectors = _aligned(sides * symbolic.num_rows + _MARGIN, self.dtype)
+            vectors = aligned(sides * symbolic.num_rows + _MARGIN, self.dtype)
             arguments = self._solve_numbers = arguments._replace(fronts=vectors)
         schedule = symbolic.solve_schedule
         if not len(self._solve_counters):
@@ -222,7 +222,7 @@ def _threads(most: int) -> Iterator[int]:
         numba.set_num_threads(before)
 
 
-def _aligned(entries: int, dtype: np.dtype[np.floating]) -> Array:
+def aligned(entries: int, dtype: np.dtype[np.floating]) -> Array:
     """Memory that begins with a cache line, as panels, update matrices and their columns then all do.
 
     NumPy's begins anywhere, and every vector of a tile then lies in two lines: 5 to 10 % of a factorisation.

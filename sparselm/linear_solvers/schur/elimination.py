@@ -10,6 +10,7 @@ and then x_e = L_e⁻ᵀ (c_e − Y_eᵀ x_K).
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +29,7 @@ from sparselm.kernels.schur import (
     subtract_kept,
     subtract_kept_through,
 )
+from sparselm.linear_solvers.block_cholesky.numeric import aligned
 from sparselm.linear_solvers.normal_equations import BlockPattern, BlockSums
 from sparselm.linear_solvers.schur.partition import Coupling, EliminatedBlocks, Partition, Source
 
@@ -35,9 +37,6 @@ if TYPE_CHECKING:
     from sparselm.linearization import Linearization
 
 Array = npt.NDArray[np.float64]
-
-# Bytes of a cache line.
-_LINE = 64
 
 
 class Elimination:
@@ -130,13 +129,14 @@ class EliminatedPart:
         self._z: Array = np.zeros((n, d))
         self.through = blocks.through
         if self.through is None:
-            self.Y = [aligned(len(coupling.kept) * coupling.stride) for coupling in blocks.couplings]
+            self.Y = [aligned(len(coupling.kept) * coupling.stride, np.dtype(np.float64)) for coupling in blocks.couplings]
         else:
             span, layout = self.through.span, self.through.eliminated.layout
             number = np.full(partition.structure.num_blocks + 1, -1, dtype=np.int32)
             number[blocks.blocks] = every
             self._number = number[layout.block]
-            self.Q: Array = aligned(span.num_blocks * span.dim * d).reshape(span.num_blocks, span.dim, d)
+            shape = span.num_blocks, span.dim, d
+            self.Q: Array = aligned(math.prod(shape), np.dtype(np.float64)).reshape(shape)
         self._partial = [np.zeros((c.gather.num_slots, c.size)) for c in blocks.couplings]
 
     def factor(self, damping: Array) -> int:
@@ -218,11 +218,3 @@ class EliminatedPart:
     def _J(self, source: Source) -> Array:
         assert self.linearization is not None
         return self.linearization.blocks(source.span)
-
-
-def aligned(entries: int, dtype: npt.DTypeLike = np.float64) -> Array:
-    """Memory that begins with a cache line."""
-    size = np.dtype(dtype).itemsize
-    memory = np.empty(entries + _LINE // size, dtype=dtype)
-    skipped = -memory.ctypes.data % _LINE // size
-    return memory[skipped : skipped + entries]

@@ -310,7 +310,6 @@ class ImplicitSystem(AbstractSchurSystem):
         """Diagonal blocks of H at this point."""
         assert self.linearization is not None
         if not self._has_H:
-            self._H[:] = 0.0
             self._diagonal_sums.assemble(self.linearization, self._H)
             self._has_H = True
         return self._H
