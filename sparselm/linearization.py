@@ -7,6 +7,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from scipy.sparse.linalg import LinearOperator
 
+from sparselm._jit import sizes_for
 from sparselm.kernels.block_products import MOST
 from sparselm.kernels.products import jacobian_product, transposed_product, transposed_product_and_blocks
 from sparselm.kernels.reductions import damped_reduction, dot, max_abs, model_reduction, num_stretches
@@ -57,8 +58,9 @@ class Linearization:
             started = False
             for operand in span.operands:
                 if operand.width:
-                    run = jacobian_product(span.dim, operand.width)
-                    run(self.blocks(span), operand.start, operand.index, operand.layout.column, v, target, started)
+                    run = jacobian_product(*sizes_for(span.num_blocks, span.dim, operand.width))
+                    J, index, column = self.blocks(span), operand.index, operand.layout.column
+                    run(J, operand.start, operand.width, index, column, v, target, started)
                     started = True
             if not started:
                 target[:] = 0.0
@@ -107,16 +109,17 @@ class Linearization:
                 if operand.width:
                     x, width = operand.gather, operand.width
                     lists = x.order, x.piece_row, x.piece_ptr, x.piece_slot, x.split_row, x.split_ptr, x.task_ptr
-                    J = self.blocks(span), operand.start, source, operand.layout.column
+                    J = self.blocks(span), operand.start, width, source, operand.layout.column
+                    sizes = sizes_for(span.num_blocks, span.dim, width)
                     blocks = self._diagonal_blocks.get(id(operand)) if self._diagonal_blocks and with_diagonal else None
                     if blocks is not None:
                         sums = width * (width + 1)
                         partial = self._gather_partial[: x.num_slots * sums].reshape(x.num_slots, sums)
-                        transposed_product_and_blocks(span.dim, width)(*lists, *J, partial, g, d, blocks)
+                        transposed_product_and_blocks(*sizes)(*lists, *J, partial, g, d, blocks)
                     else:
                         sums = 2 * width if with_diagonal else width
                         partial = self._gather_partial[: x.num_slots * sums].reshape(x.num_slots, sums)
-                        transposed_product(span.dim, width, with_diagonal)(*lists, *J, partial, g, d)
+                        transposed_product(*sizes, with_diagonal)(*lists, *J, partial, g, d)
 
     def _add_cross_diagonal(self, span: Span, a: SpanOperand, b: SpanOperand, blocks: npt.NDArray[np.int32]) -> None:
         """(A + B)² = A² + B² + 2AB for the blocks whose operands a and b are one variable."""

@@ -18,7 +18,7 @@ import functools
 import numpy as np
 from numba import prange
 
-from sparselm._jit import TASK, kernel, num_lanes, scalar, serial_kernel
+from sparselm._jit import TASK, kernel, kernel_for, num_lanes, scalar, serial_kernel
 from sparselm.kernels.block_products import FEWEST, MOST, sum_products
 
 # How a sum of products S = AᵀB enters H.
@@ -60,22 +60,25 @@ def add_split_sums(split_row, split_ptr, partial, ka, kb, first, stride, packed,
 
 @functools.cache
 def accumulate_products(dim, ka, kb):
-    """Kernel for ``H[target] += Σ_b A_bᵀ B_b`` over a :class:`~sparselm.gather.Gather`; A ``(dim, ka)``, B ``(dim, kb)``.
+    """Kernel for ``H[target] += Σ_b A_bᵀ B_b`` over a :class:`~sparselm.gather.Gather`; A ``(dim, width_a)``, B likewise.
 
     What is summed in several pieces is left in ``partial``, for :func:`add_split_sums`.
 
-    A and B are the columns ``a … a + ka`` and ``b … b + kb`` of a block's J. ``first`` and ``stride`` stand for each key
-    of the gather; a stride below zero means that the target is the transposed block, BᵀA, whose stride is −stride.
+    A and B are the columns ``a … a + width_a`` and ``b … b + width_b`` of a block's J. ``first`` and ``stride`` stand for
+    each key of the gather; a stride below zero means that the target is the transposed block, BᵀA, whose stride is −stride.
     ``mode`` is PLAIN, LOWER (of a diagonal block only r ≥ c is kept) or SYMMETRISED (S + Sᵀ, of it r ≥ c).
     """
     by_vectors = FEWEST <= max(ka, kb) <= MOST
 
-    @kernel
-    def run(order, piece_row, piece_ptr, piece_slot, task_ptr, J, a, b, first, stride, packed, mode, partial, H):
+    @kernel_for(dim)
+    def run(
+        order, piece_row, piece_ptr, piece_slot, task_ptr, J, a, b, width_a, width_b, first, stride, packed, mode, partial, H
+    ):  # fmt: skip
         num_tasks = task_ptr.shape[0] - 1
         lanes = num_lanes(num_tasks, 1)
         for lane in prange(lanes):
-            S = np.empty(ka * kb)
+            height, rows, columns = (dim, ka, kb) if dim > 0 else (J.shape[1], width_a, width_b)
+            S = np.empty(rows * columns)
             for piece in range(task_ptr[lane * num_tasks // lanes], task_ptr[(lane + 1) * num_tasks // lanes]):
                 if by_vectors:  # S lies row by row: its rows are the columns of the sum
                     sum_products(
@@ -83,22 +86,22 @@ def accumulate_products(dim, ka, kb):
                         J, a, dim * J.shape[2], J.shape[2], order, piece_ptr[piece], piece_ptr[piece + 1],
                     )  # fmt: skip
                 else:
-                    for c in range(ka * kb):  # as a slice it would become a parallel loop of its own, slow to compile
+                    for c in range(rows * columns):  # as a slice it would become a parallel loop of its own, slow to compile
                         S[c] = 0.0
                     for q in range(piece_ptr[piece], piece_ptr[piece + 1]):
                         block = order[q]
-                        for i in range(dim):
-                            for r in range(ka):
+                        for i in range(height):
+                            for r in range(rows):
                                 factor = J[block, i, a + r]
-                                for c in range(kb):
-                                    S[r * kb + c] += factor * J[block, i, b + c]
+                                for c in range(columns):
+                                    S[r * columns + c] += factor * J[block, i, b + c]
                 slot = piece_slot[piece]
                 if slot >= 0:
-                    for c in range(ka * kb):
+                    for c in range(rows * columns):
                         partial[slot, c] = S[c]
                 else:
                     row = piece_row[piece]
-                    _add_block(S, ka, kb, first[row], stride[row], packed, mode, H)
+                    _add_block(S, rows, columns, first[row], stride[row], packed, mode, H)
 
     return run
 

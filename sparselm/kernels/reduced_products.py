@@ -10,11 +10,12 @@ All that one eliminated block has to do with lies in its own residual blocks: ea
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 from numba import prange
 
-from sparselm._jit import TASK, kernel, num_lanes
+from sparselm._jit import TASK, borrower, kernel, kernel_for, num_lanes
 from sparselm.kernels.block_products import sum_products
 from sparselm.kernels.short_vectors import add_rows, dot_short
 
@@ -68,6 +69,20 @@ def symmetric_product(k):
 GATHER, SCATTER, WHOLE = 0, 1, 2
 
 
+@borrower
+def _apply_inverse(inverse, e, own, work):
+    """own ← (V_e + D_e)⁻¹ own = L_e⁻ᵀ L_e⁻¹ own."""
+    d = own.shape[0]
+    for m in range(d):
+        work[m] = 0.0
+        for c in range(m + 1):
+            work[m] += inverse[e, m * (m + 1) // 2 + c] * own[c]
+    for c in range(d):
+        own[c] = 0.0
+        for m in range(c, d):
+            own[c] += inverse[e, m * (m + 1) // 2 + c] * work[m]
+
+
 @functools.cache
 def implicit_product(dim, d, k0, k1, k2, k3, basis):
     """Kernel for the residual blocks of one span, by the rows of its eliminated operand; k0 … k3 are widths of kept ones.
@@ -80,78 +95,82 @@ def implicit_product(dim, d, k0, k1, k2, k3, basis):
     * WHOLE does both, with u_e = (V_e + D_e)⁻¹ w_e.
 
     With ``basis`` the blocks E are those of Q = J_e L_e⁻ᵀ in place of J_e, so that u_e = w_e. Lanes, as many as there are
-    rows of ``y``, take rows ``lane_row[lane] … lane_row[lane + 1]`` and add to a y of their own. A width of 0 is an operand
-    that is not there.
+    rows of ``y``, take rows ``lane_row[lane] … lane_row[lane + 1]`` and add to a y of their own.
+
+    Kept operand m has the columns ``starts[m] … starts[m] + widths[m]`` of J, and begins at ``c[i[b]]`` in x, with its i and
+    c of i0 … i3 and c0 … c3; a width of 0 is an operand that is not there. Where ``dim`` is 0, for blocks of any sizes,
+    there may be any number of kept operands, and they begin at ``places[m, b]``.
     """
 
     @kernel
     def run(
-        mode, with_x, lane_row, rows, ptr, order, longest, number, inverse, J, E, at_e, at0, at1, at2, at3, i0, i1, i2, i3,
-        c0, c1, c2, c3, x, w, u, y,
+        mode, with_x, lane_row, rows, ptr, order, longest, number, inverse, J, E, at_e, starts, widths, places,
+        i0, i1, i2, i3, c0, c1, c2, c3, x, w, u, y,
     ):  # fmt: skip
         width = J.shape[2]
         for lane in prange(y.shape[0]):
+            height, size = (dim, d) if dim > 0 else (J.shape[1], u.shape[1])
             start = lane * y.shape[1]
-            v = np.empty((longest, dim))
-            own, solved = np.empty(d), np.empty(d)
+            v = np.empty((longest, height))
+            own, work = np.empty(size), np.empty(size)
             for q in range(lane_row[lane], lane_row[lane + 1]):
                 e = number[rows[q]]
                 begin, end = ptr[q], ptr[q + 1]
-                for m in range(d):
+                for m in range(size):
                     own[m] = 0.0
                 for t in range(begin, end):
                     b = order[t]
-                    for i in range(dim):
+                    for i in range(height):
                         total = 0.0
-                        row = (np.int64(b) * dim + i) * width
+                        row = (np.int64(b) * height + i) * width
                         if with_x:
                             if k0 > 0:
-                                total += dot_short(k0, J, row + at0, x, c0[i0[b]])
+                                total += dot_short(k0, J, row + starts[0], x, c0[i0[b]])
                             if k1 > 0:
-                                total += dot_short(k1, J, row + at1, x, c1[i1[b]])
+                                total += dot_short(k1, J, row + starts[1], x, c1[i1[b]])
                             if k2 > 0:
-                                total += dot_short(k2, J, row + at2, x, c2[i2[b]])
+                                total += dot_short(k2, J, row + starts[2], x, c2[i2[b]])
                             if k3 > 0:
-                                total += dot_short(k3, J, row + at3, x, c3[i3[b]])
+                                total += dot_short(k3, J, row + starts[3], x, c3[i3[b]])
+                            if dim == 0:
+                                for m in range(starts.shape[0]):
+                                    for c in range(widths[m]):
+                                        total += J[b, i, starts[m] + c] * x[places[m, b] + c]
                         v[t - begin, i] = total
                         if mode != 1:
-                            for m in range(d):
+                            for m in range(size):
                                 own[m] += E[b, i, at_e + m] * total
                 if mode == 0:
                     if e >= 0:
-                        for m in range(d):
+                        for m in range(size):
                             w[e, m] += own[m]
                     continue
                 if e >= 0:
                     if mode == 1:
-                        for m in range(d):
+                        for m in range(size):
                             own[m] = u[e, m]
                     elif basis == 0:
-                        for m in range(d):
-                            total = 0.0
-                            for c in range(m + 1):
-                                total += inverse[e, m * (m + 1) // 2 + c] * own[c]
-                            solved[m] = total
-                        for c in range(d):
-                            total = 0.0
-                            for m in range(c, d):
-                                total += inverse[e, m * (m + 1) // 2 + c] * solved[m]
-                            own[c] = total
+                        _apply_inverse(inverse, e, own, work)
                 for t in range(begin, end):
                     b = order[t]
                     if e >= 0:
-                        for i in range(dim):
-                            for m in range(d):
+                        for i in range(height):
+                            for m in range(size):
                                 v[t - begin, i] -= E[b, i, at_e + m] * own[m]
-                    row, place = np.int64(b) * (dim * width), (t - begin) * dim
+                    row, place = np.int64(b) * (height * width), (t - begin) * height
                     if k0 > 0:
-                        add_rows(k0, dim, y, start + c0[i0[b]], J, row + at0, width, v, place)
+                        add_rows(k0, dim, y, start + c0[i0[b]], J, row + starts[0], width, v, place)
                     if k1 > 0:
-                        add_rows(k1, dim, y, start + c1[i1[b]], J, row + at1, width, v, place)
+                        add_rows(k1, dim, y, start + c1[i1[b]], J, row + starts[1], width, v, place)
                     if k2 > 0:
-                        add_rows(k2, dim, y, start + c2[i2[b]], J, row + at2, width, v, place)
+                        add_rows(k2, dim, y, start + c2[i2[b]], J, row + starts[2], width, v, place)
                     if k3 > 0:
-                        add_rows(k3, dim, y, start + c3[i3[b]], J, row + at3, width, v, place)
+                        add_rows(k3, dim, y, start + c3[i3[b]], J, row + starts[3], width, v, place)
+                    if dim == 0:
+                        for m in range(starts.shape[0]):
+                            for i in range(height):
+                                for c in range(widths[m]):
+                                    y[lane, places[m, b] + c] += J[b, i, starts[m] + c] * v[t - begin, i]
 
     return run
 
@@ -174,22 +193,25 @@ def projected_diagonal(dim, k, d):
     """Kernel for ``A_k −= Σ_b (J_kᵀ Q)(J_kᵀ Q)ᵀ`` with Q = J_e L_e⁻ᵀ, over a :class:`~sparselm.gather.Gather` by kept row.
 
     Pieces of long lists leave their sums in ``partial``, for which there is a row of k² numbers for each. ``number`` tells
-    the eliminated block of each row that ``index`` names.
+    the eliminated block of each row that ``index`` names; ``size_d`` is d.
     """
-    size, area = k * d, k * k
 
-    @kernel
+    @kernel_for(dim)
     def run(
-        order, piece_row, piece_ptr, piece_slot, split_row, split_ptr, task_ptr, J, start, at_e, index, number, inverse,
-        place, partial, A,
+        order, piece_row, piece_ptr, piece_slot, split_row, split_ptr, task_ptr, J, start, at_e, size_d, index, number,
+        inverse, place, partial, A,
     ):  # fmt: skip
         tasks = task_ptr.shape[0] - 1
         lanes = num_lanes(tasks, 1)
         width, most = J.shape[2], 0
         for piece in range(piece_row.shape[0]):
             most = max(most, piece_ptr[piece + 1] - piece_ptr[piece])
+        area = partial.shape[1]
         for lane in prange(lanes):
-            sums, Y, Q = np.empty(area), np.empty(most * size), np.empty((d, dim))
+            height, columns = (dim, d) if dim > 0 else (J.shape[1], size_d)
+            rows = k if dim > 0 else int(math.sqrt(area))
+            size = rows * columns
+            sums, Y, Q = np.empty(area), np.empty(most * size), np.empty((columns, height))
             every = np.arange(most).astype(np.int32)
             for piece in range(task_ptr[lane * tasks // lanes], task_ptr[(lane + 1) * tasks // lanes]):
                 at = place[piece_row[piece]]
@@ -201,19 +223,33 @@ def projected_diagonal(dim, k, d):
                     e = number[index[b]]
                     if e < 0:
                         continue
-                    for i in range(dim):
-                        for c in range(d):
+                    for i in range(height):
+                        for c in range(columns):
                             total = 0.0
                             for m in range(c + 1):
                                 total += J[b, i, at_e + m] * inverse[e, c * (c + 1) // 2 + m]
                             Q[c, i] = total
-                    row = np.int64(b) * (dim * width) + start
+                    row = np.int64(b) * (height * width) + start
                     for r in range(size):
                         Y[count * size + r] = 0.0
-                    for m in range(d):
-                        add_rows(k, dim, Y, count * size + m * k, J, row, width, Q, m * dim)
+                    for m in range(columns):
+                        at_y = count * size + m * rows
+                        if dim > 0:
+                            add_rows(k, dim, Y, at_y, J, row, width, Q, m * dim)
+                        else:
+                            for i in range(height):
+                                for r in range(rows):
+                                    Y[at_y + r] += J[b, i, start + r] * Q[m, i]
                     count += 1
-                sum_products(d, k, k, 0, 0, 0, sums, 0, k, sums, -1, k, Y, 0, size, k, every, Y, 0, size, k, every, 0, count)
+                if dim > 0:
+                    sum_products(
+                        d, k, k, 0, 0, 0, sums, 0, k, sums, -1, k, Y, 0, size, k, every, Y, 0, size, k, every, 0, count
+                    )
+                else:
+                    for r in range(area):
+                        sums[r] = 0.0
+                        for t in range(count * columns):
+                            sums[r] += Y[t * rows + r // rows] * Y[t * rows + r % rows]
                 slot = piece_slot[piece]
                 for r in range(area):
                     if slot >= 0:
@@ -224,7 +260,7 @@ def projected_diagonal(dim, k, d):
             at = place[split_row[s]]
             if at >= 0:
                 for slot in range(split_ptr[s], split_ptr[s + 1]):
-                    for r in range(k * k):
+                    for r in range(area):
                         A[at + r] -= partial[slot, r]
 
     return run

@@ -6,6 +6,8 @@ connect with them by W_ek = Σ J_kᵀ J_e,
     V_e + D_e = L_e L_eᵀ,      Y_ek = W_ek L_e⁻ᵀ = Σ J_kᵀ (J_e L_e⁻ᵀ),      S = H + D − Σ_e Y_e Y_eᵀ.
 
 L_e⁻¹ is what is stored of a factor, its lower triangle row by row. Y_ek (k, d) is stored by columns; W is never formed.
+
+Kernels for couplings are compiled for known sizes or for any, which they are then told: ``size_k``, ``size_d``.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import math
 import numpy as np
 from numba import prange
 
-from sparselm._jit import TASK, kernel, num_lanes, serial_kernel
+from sparselm._jit import TASK, borrower, kernel, kernel_for, num_lanes, serial_kernel
 from sparselm.kernels.block_products import sum_products, sum_projected_products
 from sparselm.kernels.short_vectors import add_rows, dot_short
 from sparselm.kernels.tasks import fetch_add
@@ -77,27 +79,28 @@ def couple(dim, k, d):
     block e of a slot; Y_ek begins at ``slot · stride``.
     """
 
-    @kernel
-    def run(task_ptr, blocks, slots, eliminated, J, at_e, at_k, inverse, stride, accumulate, Y):
+    @kernel_for(dim)
+    def run(task_ptr, blocks, slots, eliminated, J, at_e, at_k, size_k, size_d, inverse, stride, accumulate, Y):
         tasks = task_ptr.shape[0] - 1
         for task in prange(tasks):
-            Q = np.empty((dim, d))
+            height, columns, rows = (dim, d, k) if dim > 0 else (J.shape[1], size_d, size_k)
+            Q = np.empty((height, columns))
             for t in range(task_ptr[task], task_ptr[task + 1]):
                 b, s = blocks[t], slots[t]
                 e = eliminated[s]
-                for i in range(dim):
-                    for c in range(d):
+                for i in range(height):
+                    for c in range(columns):
                         total = 0.0
                         for m in range(c + 1):
                             total += J[b, i, at_e + m] * inverse[e, c * (c + 1) // 2 + m]
                         Q[i, c] = total
                 start = s * stride
-                for c in range(d):
-                    for r in range(k):
-                        total = Y[start + c * k + r] if accumulate else 0.0
-                        for i in range(dim):
+                for c in range(columns):
+                    for r in range(rows):
+                        total = Y[start + c * rows + r] if accumulate else 0.0
+                        for i in range(height):
                             total += J[b, i, at_k + r] * Q[i, c]
-                        Y[start + c * k + r] = total
+                        Y[start + c * rows + r] = total
 
     return run
 
@@ -106,14 +109,15 @@ def couple(dim, k, d):
 def orthogonalize(dim, d):
     """Kernel for Q = J_e L_e⁻ᵀ of each residual block; rows without an eliminated block (``number`` < 0) get zeros."""
 
-    @kernel
+    @kernel_for(dim)
     def run(J, start, index, number, inverse, Q):
         n = J.shape[0]
         for task in prange((n + TASK - 1) // TASK):
+            height, columns = (dim, d) if dim > 0 else Q.shape[1:]
             for b in range(task * TASK, min(n, (task + 1) * TASK)):
                 e = number[index[b]]
-                for i in range(dim):
-                    for c in range(d):
+                for i in range(height):
+                    for c in range(columns):
                         total = 0.0
                         if e >= 0:
                             for m in range(c + 1):
@@ -208,19 +212,40 @@ def apply_inverses(d):
 def subtract_kept(k, d):
     """Kernel for ``z_e −= Y_ekᵀ x_k`` over the slots, sorted by e; no two tasks share an e."""
 
-    @kernel
-    def run(task_ptr, eliminated, kept, first, Y, stride, x, z):
+    @kernel_for(k)
+    def run(task_ptr, eliminated, kept, first, Y, stride, size_k, x, z):
         tasks = task_ptr.shape[0] - 1
         for task in prange(tasks):
+            rows, columns = (k, d) if k > 0 else (size_k, z.shape[1])
             for s in range(task_ptr[task], task_ptr[task + 1]):
                 e, start, at = eliminated[s], s * stride, first[kept[s]]
-                for c in range(d):
+                for c in range(columns):
                     total = 0.0
-                    for r in range(k):
-                        total += Y[start + c * k + r] * x[at + r]
+                    for r in range(rows):
+                        total += Y[start + c * rows + r] * x[at + r]
                     z[e, c] -= total
 
     return run
+
+
+@borrower
+def _leave(sums, k, slot, at, partial, x):
+    """Take the sum of a piece off x or, of a long list, keep it for later."""
+    for r in range(k):
+        if slot >= 0:
+            partial[slot, r] = sums[r]
+        else:
+            x[at + r] -= sums[r]
+
+
+@borrower
+def _subtract_pieces(split_row, split_ptr, first, partial, x):
+    """Take what was kept of long lists off x, in order."""
+    for q in range(split_row.shape[0]):
+        at = first[split_row[q]]
+        for slot in range(split_ptr[q], split_ptr[q + 1]):
+            for r in range(partial.shape[1]):
+                x[at + r] -= partial[slot, r]
 
 
 @functools.cache
@@ -230,35 +255,27 @@ def subtract_eliminated(k, d):
     The lists are those of a :class:`~sparselm.gather.Gather` of the slots by kept block.
     """
 
-    @kernel
+    @kernel_for(k)
     def run(
         order, piece_row, piece_ptr, piece_slot, split_row, split_ptr, task_ptr, eliminated, first, Y, stride, z, partial, x
     ):  # fmt: skip
         tasks = task_ptr.shape[0] - 1
         lanes = num_lanes(tasks, 1)
         for lane in prange(lanes):
-            sums = np.empty(k)
+            rows, columns = (k, d) if k > 0 else (partial.shape[1], z.shape[1])
+            sums = np.empty(rows)
             for piece in range(task_ptr[lane * tasks // lanes], task_ptr[(lane + 1) * tasks // lanes]):
-                for r in range(k):
+                for r in range(rows):
                     sums[r] = 0.0
                 for t in range(piece_ptr[piece], piece_ptr[piece + 1]):
                     s = order[t]
                     e, start = eliminated[s], s * stride
-                    for c in range(d):
+                    for c in range(columns):
                         factor = z[e, c]
-                        for r in range(k):
-                            sums[r] += Y[start + c * k + r] * factor
-                slot, at = piece_slot[piece], first[piece_row[piece]]
-                for r in range(k):
-                    if slot >= 0:
-                        partial[slot, r] = sums[r]
-                    else:
-                        x[at + r] -= sums[r]
-        for q in range(split_row.shape[0]):
-            at = first[split_row[q]]
-            for slot in range(split_ptr[q], split_ptr[q + 1]):
-                for r in range(k):
-                    x[at + r] -= partial[slot, r]
+                        for r in range(rows):
+                            sums[r] += Y[start + c * rows + r] * factor
+                _leave(sums, rows, piece_slot[piece], first[piece_row[piece]], partial, x)
+        _subtract_pieces(split_row, split_ptr, first, partial, x)
 
     return run
 
@@ -267,15 +284,21 @@ def subtract_eliminated(k, d):
 def subtract_kept_through(dim, k, d):
     """Kernel for ``z_e −= Q_bᵀ (J_k x_k)`` over slots of one residual block each, sorted by e; no two tasks share an e."""
 
-    @kernel
-    def run(task_ptr, eliminated, kept, blocks, first, J, at_k, Q, x, z):
+    @kernel_for(dim)
+    def run(task_ptr, eliminated, kept, blocks, first, J, at_k, size_k, Q, x, z):
         tasks, width = task_ptr.shape[0] - 1, J.shape[2]
         for task in prange(tasks):
+            height, columns = (dim, d) if dim > 0 else Q.shape[1:]
             for s in range(task_ptr[task], task_ptr[task + 1]):
                 e, b, at = eliminated[s], blocks[s], first[kept[s]]
-                for i in range(dim):
-                    product = dot_short(k, J, (np.int64(b) * dim + i) * width + at_k, x, at)
-                    for c in range(d):
+                for i in range(height):
+                    product = 0.0
+                    if dim > 0:
+                        product = dot_short(k, J, (np.int64(b) * dim + i) * width + at_k, x, at)
+                    else:
+                        for r in range(size_k):
+                            product += J[b, i, at_k + r] * x[at + r]
+                    for c in range(columns):
                         z[e, c] -= Q[b, i, c] * product
 
     return run
@@ -285,7 +308,7 @@ def subtract_kept_through(dim, k, d):
 def subtract_eliminated_through(dim, k, d):
     """Kernel for ``x_k −= Σ J_kᵀ (Q_b z_e)`` over slots of one residual block each; see :func:`subtract_eliminated`."""
 
-    @kernel
+    @kernel_for(dim)
     def run(
         order, piece_row, piece_ptr, piece_slot, split_row, split_ptr, task_ptr, eliminated, blocks, first, J, at_k, Q, z,
         partial, x,
@@ -293,34 +316,46 @@ def subtract_eliminated_through(dim, k, d):
         tasks, width = task_ptr.shape[0] - 1, J.shape[2]
         lanes = num_lanes(tasks, 1)
         for lane in prange(lanes):
-            sums, factors = np.empty(k), np.empty(dim)
+            height, rows, columns = (dim, k, d) if dim > 0 else (Q.shape[1], partial.shape[1], Q.shape[2])
+            sums, factors = np.empty(rows), np.empty(height)
             for piece in range(task_ptr[lane * tasks // lanes], task_ptr[(lane + 1) * tasks // lanes]):
-                for r in range(k):
+                for r in range(rows):
                     sums[r] = 0.0
                 for t in range(piece_ptr[piece], piece_ptr[piece + 1]):
                     s = order[t]
                     e, b = eliminated[s], blocks[s]
-                    for i in range(dim):
+                    for i in range(height):
                         factors[i] = 0.0
-                        for c in range(d):
+                        for c in range(columns):
                             factors[i] += Q[b, i, c] * z[e, c]
-                    add_rows(k, dim, sums, 0, J, np.int64(b) * (dim * width) + at_k, width, factors, 0)
-                slot, at = piece_slot[piece], first[piece_row[piece]]
-                for r in range(k):
-                    if slot >= 0:
-                        partial[slot, r] = sums[r]
+                    if dim > 0:
+                        add_rows(k, dim, sums, 0, J, np.int64(b) * (dim * width) + at_k, width, factors, 0)
                     else:
-                        x[at + r] -= sums[r]
-        for q in range(split_row.shape[0]):
-            at = first[split_row[q]]
-            for slot in range(split_ptr[q], split_ptr[q + 1]):
-                for r in range(k):
-                    x[at + r] -= partial[slot, r]
+                        for i in range(height):
+                            for r in range(rows):
+                                sums[r] += J[b, i, at_k + r] * factors[i]
+                _leave(sums, rows, piece_slot[piece], first[piece_row[piece]], partial, x)
+        _subtract_pieces(split_row, split_ptr, first, partial, x)
 
     return run
 
 
 # -- the complement ------------------------------------------------------------------------------------------------------
+
+
+@borrower
+def _begin_sum(S, target, H, source, area):
+    """A block of S ← its block of H, or 0."""
+    for r in range(area):
+        S[target + r] = H[source + r] if source >= 0 else 0.0
+
+
+@borrower
+def _subtract_outer(S, target, a, b, factor):
+    """A block of S −= factor a bᵀ."""
+    for c in range(b.shape[0]):
+        for r in range(a.shape[0]):
+            S[target + c * a.shape[0] + r] -= factor * a[r] * b[c]
 
 
 @functools.cache
@@ -330,22 +365,33 @@ def subtract_pairs(d, ka, kb, stride_a, stride_b):
     Piece p sums pairs ``begin[p]:end[p]`` of the lists ``left`` and ``right`` for the block at ``target[p]`` of ``S``; it
     starts from the block at ``source[p]`` of ``H``, or from zero where that is negative. The lists have MARGIN more items,
     which name any slot: blocks are fetched ahead. Tasks, runs of pieces, are taken by whichever thread is free: none depends
-    on another.
+    on another. ``sizes`` are those that the factory was given, or would be.
     """
     size_a, size_b = d * ka, d * kb
 
-    @kernel
-    def run(task_ptr, begin, end, left, right, target, source, H, Y_a, Y_b, S, lanes, counter):
+    @kernel_for(d)
+    def run(task_ptr, begin, end, left, right, target, source, H, Y_a, Y_b, sizes, S, lanes, counter):
         counter[0] = 0
         tasks = task_ptr.shape[0] - 1
         for _ in prange(lanes):
             task = fetch_add(counter, 0)
             while task < tasks:
                 for p in range(task_ptr[task], task_ptr[task + 1]):
-                    sum_products(
-                        d, ka, kb, 1, size_a, size_b, S, target[p], ka, H, source[p], ka, Y_a, 0, stride_a, ka, left,
-                        Y_b, 0, stride_b, kb, right, begin[p], end[p],
-                    )  # fmt: skip
+                    if d > 0:
+                        sum_products(
+                            d, ka, kb, 1, size_a, size_b, S, target[p], ka, H, source[p], ka, Y_a, 0, stride_a, ka, left,
+                            Y_b, 0, stride_b, kb, right, begin[p], end[p],
+                        )  # fmt: skip
+                    else:
+                        inner, rows, columns, next_a, next_b = sizes
+                        _begin_sum(S, target[p], H, source[p], rows * columns)
+                        for t in range(begin[p], end[p]):
+                            a, b = np.int64(left[t]) * next_a, np.int64(right[t]) * next_b
+                            for m in range(inner):
+                                _subtract_outer(
+                                    S, target[p], Y_a[a + m * rows : a + m * rows + rows],
+                                    Y_b[b + m * columns : b + m * columns + columns], 1.0,
+                                )  # fmt: skip
                 task = fetch_add(counter, 0)
 
     return run
@@ -355,20 +401,36 @@ def subtract_pairs(d, ka, kb, stride_a, stride_b):
 def subtract_projected_pairs(dim, width, d, ka, kb):
     """Kernel for the same blocks without Y: S_ab = H_ab − Σ J_aᵀ (Q_i Q_jᵀ) J_b, with Q = J_e L_e⁻ᵀ of each residual block.
 
-    ``left`` and ``right`` name residual blocks, of whose J the columns from ``at_a`` and ``at_b`` on are those of a and b.
+    ``left`` and ``right`` name residual blocks, of whose J the columns from ``at_a`` and ``at_b`` on are those of a and b;
+    ``sizes`` are ka and kb.
     """
 
-    @kernel
-    def run(task_ptr, begin, end, left, right, target, source, H, J, at_a, at_b, Q, S, lanes, counter):
+    @kernel_for(d)
+    def run(task_ptr, begin, end, left, right, target, source, H, J, at_a, at_b, Q, sizes, S, lanes, counter):
         counter[0] = 0
         tasks = task_ptr.shape[0] - 1
         for _ in prange(lanes):
             task = fetch_add(counter, 0)
             while task < tasks:
                 for p in range(task_ptr[task], task_ptr[task + 1]):
-                    sum_projected_products(
-                        dim, width, d, ka, kb, S, target[p], H, source[p], J, at_a, at_b, Q, left, right, begin[p], end[p]
-                    )
+                    if d > 0:
+                        sum_projected_products(
+                            dim, width, d, ka, kb, S, target[p], H, source[p], J, at_a, at_b, Q, left, right, begin[p],
+                            end[p],
+                        )  # fmt: skip
+                    else:
+                        rows, columns = sizes
+                        _begin_sum(S, target[p], H, source[p], rows * columns)
+                        for t in range(begin[p], end[p]):
+                            a, b = left[t], right[t]
+                            for i in range(Q.shape[1]):
+                                for j in range(Q.shape[1]):
+                                    product = 0.0
+                                    for m in range(Q.shape[2]):
+                                        product += Q[a, i, m] * Q[b, j, m]
+                                    _subtract_outer(
+                                        S, target[p], J[a, i, at_a : at_a + rows], J[b, j, at_b : at_b + columns], product
+                                    )
                 task = fetch_add(counter, 0)
 
     return run

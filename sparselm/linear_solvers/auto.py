@@ -16,7 +16,6 @@ from sparselm.linear_solvers.normal_equations import BlockPattern
 from sparselm.linear_solvers.ordering import find_ordering
 from sparselm.linear_solvers.schur import SchurCholesky, SchurPCG
 from sparselm.linear_solvers.schur.choice import choose_eliminated, is_worthwhile
-from sparselm.linear_solvers.schur.implicit import MOST_KEPT
 from sparselm.linear_solvers.schur.symbolic import SchurSymbolic, find_symbolic
 
 if TYPE_CHECKING:
@@ -107,8 +106,6 @@ def _choose_schur(structure: Structure) -> Chosen | None:
         assert found is not None
         factor = f"its factor takes {8e-6 * found.symbolic.nonzeros:.3g} MB and {found.symbolic.flops:.2g} operations"
         return Chosen(SchurCholesky(), f"{eliminated}; {factor}", found)
-    if counts.most_kept > MOST_KEPT:
-        return None
     return Chosen(
         SchurPCG(), f"{eliminated}; to form and factorise it would take {why}, so that conjugate gradients do without"
     )

@@ -87,8 +87,6 @@ class EliminationCounts:
         Of the diagonal blocks of JᵀJ of each operand.
     num_kept, kept_columns, kept_area : int
         Kept blocks, their columns, and the entries of their diagonal blocks.
-    most_kept : int
-        Kept operands that a residual block has at most.
     eliminated : tuple of (count, size)
     couplings : int
         Residual blocks times the kept operands that they couple with an eliminated one.
@@ -105,7 +103,6 @@ class EliminationCounts:
     num_kept: int
     kept_columns: int
     kept_area: int
-    most_kept: int
     eliminated: tuple[tuple[int, int], ...]
     couplings: int
     residual_blocks: int
@@ -120,10 +117,9 @@ def count_elimination(structure: Structure, choice: Choice) -> EliminationCounts
     kept_sizes = sizes[~choice.eliminated]
     tracks = np.zeros(structure.num_blocks, dtype=np.int64)
     widths = np.zeros(structure.num_blocks, dtype=np.int64)
-    couplings = residual_blocks = basis = most_kept = 0
+    couplings = residual_blocks = basis = 0
     for span in structure.spans:
         present = [o for o in span.operands if o.width]
-        most_kept = max(most_kept, sum(not choice.eliminated[o.layout.block[o.index]].all() for o in present))
         for operand in present:
             block = operand.layout.block[operand.index]
             own = block[choice.eliminated[block]]
@@ -147,7 +143,6 @@ def count_elimination(structure: Structure, choice: Choice) -> EliminationCounts
         num_kept=len(kept_sizes),
         kept_columns=int(kept_sizes.sum()),
         kept_area=int((kept_sizes**2).sum()),
-        most_kept=most_kept,
         eliminated=tuple((int(count), int(size)) for count, size in zip(counts, of_size, strict=True)),
         couplings=couplings,
         residual_blocks=residual_blocks,

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from sparselm._jit import sizes_for
 from sparselm.gather import Gather, make_gather
 from sparselm.kernels.elimination import column_heights, elimination_tree, factor_sizes
 from sparselm.kernels.gather import counting_sort
@@ -262,7 +263,8 @@ class BlockSums:
                 own_first, own_stride = base[where], stride[where]
             slots = max(slots, p.gather.num_slots * a.width * b.width)
             rows = p.gather.rows
-            self._runs.append((p, accumulate_products(p.span.dim, a.width, b.width), own_first, own_stride, rows))
+            run = accumulate_products(*sizes_for(len(p.gather.order), p.span.dim, a.width, b.width))
+            self._runs.append((p, run, own_first, own_stride, rows))
         self._partial: Array = np.zeros(slots)
 
     def assemble(self, linearization: Linearization, values: Array) -> None:
@@ -278,7 +280,7 @@ class BlockSums:
             partial = self._partial[: g.num_slots * entries].reshape(g.num_slots, entries)
             run(
                 g.order, g.piece_row, g.piece_ptr, g.piece_slot, g.task_ptr, linearization.blocks(p.span),
-                a.start, b.start, first, stride, self._packed, p.mode, partial, values,
+                a.start, b.start, a.width, b.width, first, stride, self._packed, p.mode, partial, values,
             )  # fmt: skip
             if len(g.split_row):
                 add_split_sums(

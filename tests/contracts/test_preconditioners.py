@@ -21,9 +21,6 @@ from sparselm.testing.preconditioners import (
     random_system,
 )
 
-# Kernels for many combinations of sizes, which take minutes to compile.
-pytestmark = pytest.mark.slow
-
 REGISTERED = {entry.name: entry.load() for entry in entry_points(group="sparselm.preconditioners")}
 
 

@@ -11,9 +11,6 @@ from scipy.spatial.transform import Rotation
 
 import sparselm as slm
 
-# Kernels for many combinations of sizes, which take minutes to compile.
-pytestmark = pytest.mark.slow
-
 TIMES, CAMERAS, POINTS = 6, 3, 100
 PIXEL = 0.3  # standard deviations: pixels; of a lens; of odometry in metres and radians
 LENS = np.array([5.0, 5.0, 4.0, 4.0, 0.02, 0.01])

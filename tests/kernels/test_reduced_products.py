@@ -98,9 +98,10 @@ class Span:
     kept blocks are not kept: they begin in the tail of the vectors.
     """
 
-    def __init__(self, widths, seed=0, num_lanes=4):
+    def __init__(self, widths, seed=0, num_lanes=4, sized=True):
         rng = np.random.default_rng(seed)
         self.widths = widths
+        self.sized = sized
         n, m, num_rows = 90, 12, 14
         self.index = rng.integers(0, m, n).astype(np.int32)
         self.columns_total = 20
@@ -171,13 +172,15 @@ class Span:
         J = self.J if Q is None else self.J.astype(Q.dtype)
         E, at_e = (J, self.at_e) if Q is None else (Q, 0)
         spare = 4 - len(self.widths)
-        widths = (*self.widths, *[0] * spare)
-        starts = (*map(int, self.starts), *[0] * spare)
-        indices = (*self.kept, *[self.order] * spare)
-        columns = (*self.column, *[self.ptr] * spare)
-        implicit_product(DIM, D, *widths, int(Q is not None))(
+        sizes = (DIM, D, *self.widths, *[0] * spare) if self.sized else (0,) * 6
+        indices = (*self.kept, *[self.order] * spare)[:4]
+        columns = (*self.column, *[self.ptr] * spare)[:4]
+        places = np.zeros((0, 0), dtype=np.int64)
+        if not self.sized:
+            places = np.stack([column[index] for column, index in zip(self.column, self.kept, strict=True)])
+        implicit_product(*sizes, int(Q is not None))(
             mode, with_x, self.lane_row, self.rows, self.ptr, self.order, int(np.diff(self.ptr).max()), self.number,
-            self.inverse, J, E, at_e, *starts, *indices, *columns, self.x, w, w, y,
+            self.inverse, J, E, at_e, self.starts, np.array(self.widths), places, *indices, *columns, self.x, w, w, y,
         )  # fmt: skip
 
     def workspace(self):
@@ -191,9 +194,13 @@ def summed(y):
     return out
 
 
-@pytest.fixture(scope="module", params=[(6,), (6, 3), (1, 2, 3, 4)], ids=str)
+CASES = [((6,), True), ((6, 3), True), ((1, 2, 3, 4), True), ((6,), False), ((1, 2, 3, 4, 5), False)]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=str)
 def span(request):
-    return Span(request.param)
+    widths, sized = request.param
+    return Span(widths, sized=sized)
 
 
 def test_whole_product(span):
@@ -231,8 +238,9 @@ def test_lanes_change_nothing_but_rounding(lanes):
     np.testing.assert_allclose(*results, rtol=1e-11, atol=1e-11)
 
 
-def test_the_orthonormal_basis_gives_the_same_product():
-    span = Span((6, 3))
+@pytest.mark.parametrize("sized", [True, False])
+def test_the_orthonormal_basis_gives_the_same_product(sized):
+    span = Span((6, 3), sized=sized)
     w, y = span.workspace()
     span.run(WHOLE, w, y)
     exact = summed(y)[: span.columns_total]
@@ -251,8 +259,9 @@ def test_the_orthonormal_basis_gives_the_same_product():
 # -- the diagonal ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("sizes", [(DIM, 6, D), (0, 0, 0)])
 @pytest.mark.parametrize("repeats", [1, 40])
-def test_projected_diagonal(repeats):
+def test_projected_diagonal(repeats, sizes):
     """With few residual blocks, and with so many of each kept block that its sum is cut into pieces."""
     span = Span((6,))
     take = np.tile(np.arange(len(span.J)), repeats)
@@ -272,9 +281,10 @@ def test_projected_diagonal(repeats):
     for threads in (1, 2):
         out, partial = A.copy(), np.zeros((gather.num_slots, k * k))
         with use_threads(threads):
-            projected_diagonal(DIM, k, D)(
+            projected_diagonal(*sizes)(
                 gather.order, gather.piece_row, gather.piece_ptr, gather.piece_slot, gather.split_row, gather.split_ptr,
-                gather.task_ptr, J, int(span.starts[0]), span.at_e, index, span.number, span.inverse, place, partial, out,
+                gather.task_ptr, J, int(span.starts[0]), span.at_e, D, index, span.number,
+                span.inverse, place, partial, out,
             )  # fmt: skip
         results.append(out)
     np.testing.assert_allclose(results[0], expected, rtol=1e-10, atol=1e-10 * np.abs(expected).max())

@@ -1,6 +1,6 @@
 """Kernels of the Schur complement against dense NumPy, and those of its pattern against lists and sets.
 
-Kernels for blocks of given sizes are compiled for some sizes only, and run as Python for all of them.
+Kernels for blocks of known sizes are compiled for some sizes only, and those for any sizes run as Python for all of them.
 """
 
 import math
@@ -18,13 +18,21 @@ from sparselm.kernels.block_products import MARGIN
 from sparselm.kernels.gather import counting_sort
 from sparselm.kernels.schur_pattern import count_neighbours, count_pairs, first_kept, list_neighbours, place_pairs
 
-# Sizes of eliminated blocks, and (dim, k, d), with whether they are compiled.
+# Sizes of eliminated blocks, and (dim, k, d), with whether they are compiled, and whether for these sizes or for any.
 ELIMINATED = [*((d, False) for d in range(1, 7)), (2, True), (3, True)]
-COUPLED = [*((1 + (k + d) % 4, k, d, False) for k in range(1, 10) for d in range(1, 7)), (2, 6, 3, True), (3, 7, 2, True)]
+PLAIN, ANY, SIZED = "any sizes, Python", "any sizes", "known sizes"
+COUPLED = [
+    *((1 + (k + d) % 4, k, d, PLAIN) for k in range(1, 10) for d in range(1, 7)),
+    *((2, 6, 3, how) for how in (ANY, SIZED)), *((3, 7, 2, how) for how in (ANY, SIZED)),
+]  # fmt: skip
 
 
 def runner(kernel, compiled):
     return kernel if compiled else kernel._function
+
+
+def coupled_runner(factory, sizes, how):
+    return runner(factory(*(sizes if how == SIZED else (0,) * len(sizes))), how != PLAIN)
 
 
 def close(actual, expected):
@@ -101,8 +109,8 @@ def lower_inverses(rng, n, d):
     return packed(dense), dense
 
 
-@pytest.mark.parametrize(("dim", "k", "d", "compiled"), COUPLED)
-def test_couple(dim, k, d, compiled):
+@pytest.mark.parametrize(("dim", "k", "d", "how"), COUPLED)
+def test_couple(dim, k, d, how):
     rng = np.random.default_rng([dim, k, d])
     num_blocks, num_slots, stride = 25, 10, k * d + 3
     inverse, dense = lower_inverses(rng, 4, d)
@@ -111,7 +119,7 @@ def test_couple(dim, k, d, compiled):
     J = np.full((num_blocks, dim, k + d + 4), np.nan)
     J_e, J_k = (rng.standard_normal((num_blocks, dim, width)) for width in (d, k))
     J[:, :, at_e : at_e + d], J[:, :, at_k : at_k + k] = J_e, J_k
-    run = runner(schur.couple(dim, k, d), compiled)
+    run = coupled_runner(schur.couple, (dim, k, d), how)
     for accumulate in (False, True):
         slots = np.arange(1, num_slots) if not accumulate else np.sort(rng.integers(0, num_slots, 30))
         blocks = rng.integers(0, num_blocks, len(slots))
@@ -125,7 +133,7 @@ def test_couple(dim, k, d, compiled):
         for b, s in zip(blocks, slots, strict=True):
             expected[places[s]] += J_k[b].T @ J_e[b] @ dense[eliminated[s]].T
         run(
-            cuts, blocks.astype(np.int32), slots.astype(np.int32), eliminated, J, at_e, at_k, inverse, stride,
+            cuts, blocks.astype(np.int32), slots.astype(np.int32), eliminated, J, at_e, at_k, k, d, inverse, stride,
             accumulate, Y,
         )  # fmt: skip
         close(Y, expected)
@@ -160,10 +168,10 @@ def test_products_with_inverse_factors(d, compiled):
         close(outcome, np.einsum("nji,nj->ni", dense, own))
 
 
-@pytest.mark.parametrize(("dim", "k", "d", "compiled"), COUPLED)
-def test_subtract_kept_and_eliminated(dim, k, d, compiled):
+@pytest.mark.parametrize(("dim", "k", "d", "how"), COUPLED)
+def test_subtract_kept_and_eliminated(dim, k, d, how):
     rng = np.random.default_rng([dim, k, d])
-    num_eliminated, num_kept = (3 * PIECE, 5) if compiled else (40, 3)
+    num_eliminated, num_kept = (40, 3) if how == PLAIN else (3 * PIECE, 5)
     # the first kept block is coupled with every eliminated one: a list that is summed in pieces
     e, a = np.nonzero((rng.random((num_eliminated, num_kept)) < 0.2) | (np.arange(num_kept) == 0))
     stride = k * d + 2
@@ -178,23 +186,24 @@ def test_subtract_kept_and_eliminated(dim, k, d, compiled):
     np.subtract.at(expected, e, np.einsum("nkd,nk->nd", blocks, x[own[a]]))
     cuts = np.searchsorted(e, [0, 7, 8, num_eliminated])
     eliminated, kept = e.astype(np.int32), a.astype(np.int32)
-    runner(schur.subtract_kept(k, d), compiled)(cuts, eliminated, kept, first, Y, stride, x, z)
+    coupled_runner(schur.subtract_kept, (k, d), how)(cuts, eliminated, kept, first, Y, stride, k, x, z)
     close(z, expected)
 
     g = make_gather(kept, num_kept)
-    assert len(g.split_row) == compiled
+    assert len(g.split_row) == (how != PLAIN)
     expected = x.copy()
     np.subtract.at(expected, own[a], np.einsum("nkd,nd->nk", blocks, given[e]))
     partial = np.full((g.num_slots, k), np.nan)
-    runner(schur.subtract_eliminated(k, d), compiled)(
+    coupled_runner(schur.subtract_eliminated, (k, d), how)(
         g.order, g.piece_row, g.piece_ptr, g.piece_slot, g.split_row, g.split_ptr, g.task_ptr, eliminated, first, Y, stride,
         given, partial, x,
     )  # fmt: skip
     close(x, expected)
 
 
+@pytest.mark.parametrize("how", [ANY, SIZED])
 @pytest.mark.parametrize(("d", "ka", "kb"), [(3, 6, 6), (2, 7, 7), (2, 7, 1), (2, 1, 7)])
-def test_subtract_pairs_in_whole_and_in_pieces(d, ka, kb):
+def test_subtract_pairs_in_whole_and_in_pieces(d, ka, kb, how):
     rng = np.random.default_rng([d, ka, kb])
     stride_a, stride_b = (-(-k * d // 8) * 8 for k in (ka, kb))
     num_slots, num_sums, area = 30, 11, ka * kb
@@ -217,12 +226,13 @@ def test_subtract_pairs_in_whole_and_in_pieces(d, ka, kb):
             b = Y_b[right[t] * stride_b :][: kb * d].reshape(d, kb).T
             total = total - a @ b.T
         expected[target[p] + within] = total
-    run = schur.subtract_pairs(d, ka, kb, stride_a, stride_b)
+    sizes = d, ka, kb, stride_a, stride_b
+    run = coupled_runner(schur.subtract_pairs, sizes, how)
     task_ptr = np.array([0, 3, 3, 4, 10, num_sums])
     counter = np.full(8, 5)
     for lanes in (1, 2, 7):
         whole = S.copy()
-        run(task_ptr, begin, end, left, right, target, source, H, Y_a, Y_b, whole, lanes, counter)
+        run(task_ptr, begin, end, left, right, target, source, H, Y_a, Y_b, sizes, whole, lanes, counter)
         close(whole, expected)
 
     # the same sums, the first seven of them cut into pieces of eight pairs
@@ -232,7 +242,7 @@ def test_subtract_pairs_in_whole_and_in_pieces(d, ka, kb):
     split_ptr = np.searchsorted([p for _, p in pieces], np.arange(8))
     partial = np.full(len(pieces) * area, np.nan)
     places, none = np.arange(len(pieces)) * area, np.full(len(pieces), -1)
-    run(np.array([0, len(at)]), at, stop, left, right, places, none, H, Y_a, Y_b, partial, 2, counter)
+    run(np.array([0, len(at)]), at, stop, left, right, places, none, H, Y_a, Y_b, sizes, partial, 2, counter)
     apart = whole.copy()
     apart[target[:7, None, None] + within] = np.nan
     schur.add_partial_sums(split_ptr, partial, area, source[:7], H, target[:7], apart)
@@ -242,10 +252,10 @@ def test_subtract_pairs_in_whole_and_in_pieces(d, ka, kb):
 # -- through J and Q: where each slot has one residual block ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("dim", "k", "d", "compiled"), COUPLED)
-def test_orthogonalize_and_products_through_j_and_q(dim, k, d, compiled):
+@pytest.mark.parametrize(("dim", "k", "d", "how"), COUPLED)
+def test_orthogonalize_and_products_through_j_and_q(dim, k, d, how):
     rng = np.random.default_rng([dim, k, d])
-    num_eliminated, num_kept = (3 * PIECE, 5) if compiled else (40, 3)
+    num_eliminated, num_kept = (40, 3) if how == PLAIN else (3 * PIECE, 5)
     e, a = np.nonzero((rng.random((num_eliminated, num_kept)) < 0.2) | (np.arange(num_kept) == 0))
     eliminated, kept = e.astype(np.int32), a.astype(np.int32)
     blocks = rng.permutation(len(e)).astype(np.int32)  # the residual block of each slot
@@ -258,12 +268,10 @@ def test_orthogonalize_and_products_through_j_and_q(dim, k, d, compiled):
     index[blocks] = eliminated
     number = np.append(np.arange(num_eliminated), -1).astype(np.int32)
     Q = np.full((len(J), dim, d), np.nan)
-    runner(schur.orthogonalize(dim, d), compiled)(J, at_e, index, number, inverse, Q)
+    coupled_runner(schur.orthogonalize, (dim, d), how)(J, at_e, index, number, inverse, Q)
     close(Q[blocks], np.einsum("nic,nrc->nir", J_e[blocks], dense[e]))
     assert (Q[len(e) :] == 0.0).all()
 
-    if not compiled:  # vectors are written in LLVM's language
-        return
     Y = np.einsum("nik,nic->nkc", J_k[blocks], Q[blocks])
     first = (np.arange(num_kept + 1) * (k + 1) + 1).astype(np.int64)
     own = first[:-1, None] + np.arange(k)
@@ -272,23 +280,26 @@ def test_orthogonalize_and_products_through_j_and_q(dim, k, d, compiled):
     expected = z.copy()
     np.subtract.at(expected, e, np.einsum("nkc,nk->nc", Y, x[own[a]]))
     cuts = np.searchsorted(e, [0, 7, 8, num_eliminated])
-    schur.subtract_kept_through(dim, k, d)(cuts, eliminated, kept, blocks, first, J, at_k, Q, x, z)
+    coupled_runner(schur.subtract_kept_through, (dim, k, d), how)(
+        cuts, eliminated, kept, blocks, first, J, at_k, k, Q, x, z
+    )
     close(z, expected)
 
     g = make_gather(kept, num_kept)
-    assert len(g.split_row) == compiled
+    assert len(g.split_row) == (how != PLAIN)
     expected = x.copy()
     np.subtract.at(expected, own[a], np.einsum("nkc,nc->nk", Y, given[e]))
     partial = np.full((g.num_slots, k), np.nan)
-    schur.subtract_eliminated_through(dim, k, d)(
+    coupled_runner(schur.subtract_eliminated_through, (dim, k, d), how)(
         g.order, g.piece_row, g.piece_ptr, g.piece_slot, g.split_row, g.split_ptr, g.task_ptr, eliminated, blocks, first, J,
         at_k, Q, given, partial, x,
     )  # fmt: skip
     close(x, expected)
 
 
+@pytest.mark.parametrize("how", [ANY, SIZED])
 @pytest.mark.parametrize(("dim", "d", "ka", "kb"), [(2, 3, 9, 9), (3, 2, 9, 1), (1, 1, 1, 9), (3, 6, 7, 17)])
-def test_subtract_projected_pairs(dim, d, ka, kb):
+def test_subtract_projected_pairs(dim, d, ka, kb, how):
     rng = np.random.default_rng([dim, d, ka, kb])
     n, num_sums, area, width, at_a, at_b = 30, 11, ka * kb, ka + kb + 3, 2, ka + 2
     J, Q = rng.standard_normal((n, dim, width)), rng.standard_normal((n, dim, d))
@@ -308,8 +319,8 @@ def test_subtract_projected_pairs(dim, d, ka, kb):
         for i, j in zip(left[begin[p] : end[p]], right[begin[p] : end[p]], strict=True):
             total = total - J[i, :, at_a : at_a + ka].T @ Q[i] @ Q[j].T @ J[j, :, at_b : at_b + kb]
         expected[target[p] + within] = total
-    schur.subtract_projected_pairs(dim, width, d, ka, kb)(
-        np.array([0, 3, 3, 4, 10, num_sums]), begin, end, left, right, target, source, H, J, at_a, at_b, Q, S, 2,
+    coupled_runner(schur.subtract_projected_pairs, (dim, width, d, ka, kb), how)(
+        np.array([0, 3, 3, 4, 10, num_sums]), begin, end, left, right, target, source, H, J, at_a, at_b, Q, (ka, kb), S, 2,
         np.full(8, 5),
     )  # fmt: skip
     close(S, expected)

@@ -17,9 +17,6 @@ from sparselm.testing.linear_solvers import LinearBlocks
 from sparselm.testing.preconditioners import ELIMINATED, dense_matrix, random_system
 from sparselm.threads import use_threads
 
-# Kernels for many combinations of sizes, which take minutes to compile.
-pytestmark = pytest.mark.slow
-
 FORMS = ["explicit", "implicit", "float32"]
 PRECONDITIONERS = [BlockJacobi(), SchurJacobi(), PowerSeries(), ClusterJacobi(most=3), ClusterTridiagonal(most=2)]
 
@@ -310,7 +307,8 @@ def test_options_are_checked(arguments, words, cameras):
         SchurPCG(**arguments).analyze(cameras.structure)
 
 
-def test_five_kept_operands_need_the_explicit_form():
+@pytest.mark.parametrize("form", FORMS)
+def test_five_kept_operands(form):
     problem = slm.Problem()
     rng = np.random.default_rng(0)
     x, y = (problem.add_variables(name, rng.standard_normal((8, 2))) for name in ("x", "y"))
@@ -318,10 +316,9 @@ def test_five_kept_operands_need_the_explicit_form():
     data = (rng.standard_normal((30, 3, 12)), rng.standard_normal((30, 3)))
     operands = [x[rng.integers(0, 8, 30)] for _ in range(5)]
     problem.add_residuals(LinearBlocks(3, dims), *operands, y[rng.integers(0, 8, 30)], data=data)
-    structure = Structure(problem)
-    with pytest.raises(SolverError, match=r"touches 5 kept variables, .* at most 4; use form='explicit'"):
-        SchurPCG(eliminate=["y"]).analyze(structure)
-    SchurPCG(form="explicit", eliminate=["y"]).analyze(structure)
+    exact = slm.solve(problem, linear_solver=slm.DenseCholesky())
+    result = slm.solve(problem, linear_solver=SchurPCG(**options(form), eliminate=["y"], tolerance=1e-12))
+    assert result.final_cost == pytest.approx(exact.final_cost, rel=1e-6)
 
 
 def test_kept_block_that_a_residual_block_touches_twice():

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import problems
 import sparselm as slm
+from sparselm import _jit
 from sparselm.errors import SolverError
 from sparselm.evaluator import Evaluator
 from sparselm.linear_solvers import Failure
@@ -21,7 +22,14 @@ from sparselm.structure import Structure
 from sparselm.testing.linear_solvers import LinearBlocks
 
 # Each with the error that its steps may have, relative, in the norm of JᵀJ + D.
-SOLVERS = [pytest.param(slm.SchurCholesky(), 1e-9, id="cholesky")]
+ITERATED = {"tolerance": 1e-13, "max_iterations": 5000}
+SOLVERS = [
+    pytest.param(slm.SchurCholesky(), 1e-9, id="cholesky"),
+    pytest.param(slm.SchurCholesky(precision="float32"), 1e-9, id="cholesky-float32"),
+    pytest.param(slm.SchurPCG(form="explicit", **ITERATED), 1e-9, id="pcg-explicit"),
+    pytest.param(slm.SchurPCG(**ITERATED), 1e-9, id="pcg-implicit"),
+    pytest.param(slm.SchurPCG(precision="float32", **ITERATED), 1e-3, id="pcg-float32"),
+]
 
 DIM = 3
 
@@ -143,6 +151,19 @@ def test_steps_are_those_of_the_whole_system(solver, tolerance, graph, seed):
             x = np.full(len(rhs), np.nan)
             solver.solve(factor, rhs, x)
             check_step(linearization, damping, rhs, x, tolerance)
+
+
+@pytest.mark.parametrize(("solver", "tolerance"), SOLVERS)
+def test_kernels_of_known_sizes_give_the_same_steps(solver, tolerance, monkeypatch):
+    """Those that larger problems take."""
+    monkeypatch.setattr(_jit, "FEW", 0)
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        problem = graph_of_single_couplings(rng)
+        structure, linearization = linearized(problem)
+        damping = random_damping(structure, problem, rng)
+        rhs = -linearization.gradient
+        check_step(linearization, damping, rhs, solve(solver, structure, linearization, damping, rhs), tolerance)
 
 
 def test_eliminated_blocks_are_not_connected():

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from sparselm._jit import TASK
+from sparselm._jit import TASK, sizes_for
 from sparselm.kernels.schur import (
     backward_blocks,
     couple,
@@ -152,7 +152,7 @@ class EliminatedPart:
         self.linearization = linearization
         if self.through is not None:
             span, operand = self.through.span, self.through.eliminated
-            orthogonalize(span.dim, self.blocks.size)(
+            orthogonalize(*sizes_for(span.num_blocks, span.dim, self.blocks.size))(
                 linearization.blocks(span), operand.start, operand.index, self._number, self.inverse, self.Q
             )
             return
@@ -163,9 +163,9 @@ class EliminatedPart:
         if not coupling.complete:
             Y[:] = 0.0
         for number, source in enumerate(coupling.sources):
-            couple(source.span.dim, coupling.size, self.blocks.size)(
+            couple(*sizes_for(len(source.blocks), source.span.dim, coupling.size, self.blocks.size))(
                 source.task_ptr, source.blocks, source.slots, coupling.eliminated, linearization.blocks(source.span),
-                source.eliminated.start, source.kept.start, self.inverse, coupling.stride,
+                source.eliminated.start, source.kept.start, coupling.size, self.blocks.size, self.inverse, coupling.stride,
                 number > 0 or not coupling.complete, Y,
             )  # fmt: skip
 
@@ -190,12 +190,12 @@ class EliminatedPart:
             g, source = coupling.gather, coupling.single
             lists = g.order, g.piece_row, g.piece_ptr, g.piece_slot, g.split_row, g.split_ptr, g.task_ptr
             if self.through is not None and source is not None:
-                subtract_eliminated_through(source.span.dim, coupling.size, d)(
+                subtract_eliminated_through(*sizes_for(len(g.order), source.span.dim, coupling.size, d))(
                     *lists, coupling.eliminated, source.blocks, self._first, self._J(source), source.kept.start, self.Q,
                     self._c, partial, reduced,
                 )  # fmt: skip
             else:
-                subtract_eliminated(coupling.size, d)(
+                subtract_eliminated(*sizes_for(len(g.order), coupling.size, d))(
                     *lists, coupling.eliminated, self._first, self.Y[number], coupling.stride, self._c, partial, reduced
                 )
 
@@ -206,12 +206,13 @@ class EliminatedPart:
         for number, coupling in enumerate(self.blocks.couplings):
             lists, source = (coupling.task_ptr, coupling.eliminated, coupling.kept), coupling.single
             if self.through is not None and source is not None:
-                subtract_kept_through(source.span.dim, coupling.size, d)(
-                    *lists, source.blocks, self._first, self._J(source), source.kept.start, self.Q, reduced, self._z
-                )
+                subtract_kept_through(*sizes_for(len(coupling.kept), source.span.dim, coupling.size, d))(
+                    *lists, source.blocks, self._first, self._J(source), source.kept.start, coupling.size, self.Q, reduced,
+                    self._z,
+                )  # fmt: skip
             else:
-                subtract_kept(coupling.size, d)(
-                    *lists, self._first, self.Y[number], coupling.stride, reduced, self._z
+                subtract_kept(*sizes_for(len(coupling.kept), coupling.size, d))(
+                    *lists, self._first, self.Y[number], coupling.stride, coupling.size, reduced, self._z
                 )
         backward_blocks(d)(self.inverse, self.blocks.column, self._z, x)
 

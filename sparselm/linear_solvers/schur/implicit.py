@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from sparselm.errors import SolverError
+from sparselm._jit import sizes_for
 from sparselm.kernels.products import jacobian_product, transposed_product
 from sparselm.kernels.reduced_products import (
     GATHER,
@@ -48,8 +48,8 @@ Array = npt.NDArray[np.float64]
 IndexArray = npt.NDArray[np.int32]
 LongArray = npt.NDArray[np.int64]
 
-# Kept operands that a residual block can have.
-MOST_KEPT = 4
+# Kept operands of a residual block for which there are kernels of known sizes.
+_MOST_KEPT = 4
 
 # Vectors over the kept columns that eliminated blocks are summed into side by side: their number decides in which order sums
 # are made, and must not depend on the number of threads.
@@ -80,6 +80,10 @@ class _Terms:
         Rows that are touched, and the residual blocks of each, ``order[ptr[q]:ptr[q + 1]]``.
     lane_row : (LANES + 1,) int64
         Which of them each lane takes.
+    sizes : (dim, d, k, …)
+        What the kernel is compiled for: widths of the eliminated and of the kept operands; zeros if for any.
+    places : (num_kept_operands, num_blocks) int64
+        Where the kept blocks begin in a vector; empty for known sizes.
     whole : bool
         No other span touches these blocks and kept ones.
     """
@@ -95,6 +99,8 @@ class _Terms:
     order: IndexArray
     lane_row: LongArray
     longest: int
+    sizes: tuple[int, ...]
+    places: LongArray
     whole: bool
 
 
@@ -142,11 +148,6 @@ class ImplicitSystem(AbstractSchurSystem):
             for o in present
             if (partition.kept_number[o.layout.block[o.index]] >= 0).any()
         )
-        if len(kept) > MOST_KEPT:
-            raise SolverError(
-                f"SchurPCG: a residual block touches {len(kept)} kept variables, the implicit form takes at most "
-                f"{MOST_KEPT}; use form='explicit'"
-            )
         if not kept:
             return
         for part, own in enumerate(partition.eliminated):
@@ -174,7 +175,16 @@ class ImplicitSystem(AbstractSchurSystem):
             self._terms = [replace(t, whole=False) if t.part == part else t for t in self._terms]
         longest = int(np.diff(ptr).max(initial=0))
         projected = np.where(_touches_twice(span, kept), len(number) - 1, operand.index).astype(np.int32)
-        return _Terms(span, kept, operand, part, number, projected, rows, ptr, g.order, lane_row, longest, alone)
+        widths = [k.operand.width for k in kept]
+        sizes = sizes_for(span.num_blocks, span.dim, operand.width, *widths, *[0] * (_MOST_KEPT - len(kept)))
+        if len(kept) > _MOST_KEPT:
+            sizes = (0,) * (2 + _MOST_KEPT)
+        places = np.zeros((0, 0), dtype=np.int64)
+        if not sizes[0]:
+            places = np.stack([k.column[k.operand.index] for k in kept])
+        return _Terms(
+            span, kept, operand, part, number, projected, rows, ptr, g.order, lane_row, longest, sizes, places, alone
+        )
 
     def _bind_diagonal(self) -> BlockSums:
         """The sums of the diagonal blocks of H; products of different kept blocks go to a place after them."""
@@ -216,7 +226,8 @@ class ImplicitSystem(AbstractSchurSystem):
                 if Q is not None:
                     o, inverse = terms.eliminated, self._elimination.parts[terms.part].inverse
                     J = self.linearization.blocks(terms.span)
-                    orthogonalize(terms.span.dim, o.width)(J, o.start, o.index, terms.number, inverse, Q)
+                    sizes = sizes_for(terms.span.num_blocks, terms.span.dim, o.width)
+                    orthogonalize(*sizes)(J, o.start, o.index, terms.number, inverse, Q)
         return block
 
     def _blocks(self, span: Span) -> Array:
@@ -231,12 +242,13 @@ class ImplicitSystem(AbstractSchurSystem):
         J = self._blocks(t.span)
         E, at_e = (J, t.eliminated.start) if Q is None else (Q, 0)
         w = self._w[t.part]
-        kept = [(k.operand.width, k.operand.start, k.operand.index, k.column) for k in t.kept]
-        kept += [(0, 0, t.order, t.ptr)] * (MOST_KEPT - len(kept))
-        widths, starts, indices, columns = zip(*kept, strict=True)
-        implicit_product(t.span.dim, t.eliminated.width, *widths, int(Q is not None))(
+        widths, starts = (np.array(v) for v in zip(*((k.operand.width, k.operand.start) for k in t.kept), strict=True))
+        kept = [(k.operand.index, k.column) for k in t.kept[:_MOST_KEPT]]
+        indices, columns = zip(*kept, *[(t.order, t.ptr)] * (_MOST_KEPT - len(kept)), strict=True)
+        implicit_product(*t.sizes, int(Q is not None))(
             mode, with_x, t.lane_row, t.rows, t.ptr, t.order, t.longest, t.number,
-            self._elimination.parts[t.part].inverse, J, E, at_e, *starts, *indices, *columns, self._x, w, w, self._y,
+            self._elimination.parts[t.part].inverse, J, E, at_e, starts, widths, t.places, *indices, *columns, self._x, w, w,
+            self._y,
         )  # fmt: skip
 
     def _gather(self, chosen: list[int]) -> None:
@@ -274,13 +286,14 @@ class ImplicitSystem(AbstractSchurSystem):
             J, v = self._blocks(span), self._v[: span.num_blocks * span.dim].reshape(span.num_blocks, span.dim)
             for turn, k in enumerate(kept):
                 o = k.operand
-                jacobian_product(span.dim, o.width)(J, o.start, o.index, k.column, self._x, v, turn > 0)
+                sizes = sizes_for(span.num_blocks, span.dim, o.width)
+                jacobian_product(*sizes)(J, o.start, o.width, o.index, k.column, self._x, v, turn > 0)
             for k in kept:
                 o, g = k.operand, k.operand.gather
                 partial = self._partial[: g.num_slots * o.width].reshape(g.num_slots, o.width)
-                transposed_product(span.dim, o.width, False)(
-                    g.order, g.piece_row, g.piece_ptr, g.piece_slot, g.split_row, g.split_ptr, g.task_ptr, J, o.start, v,
-                    k.column, partial, self._sum, self._sum,
+                transposed_product(*sizes_for(span.num_blocks, span.dim, o.width), False)(
+                    g.order, g.piece_row, g.piece_ptr, g.piece_slot, g.split_row, g.split_ptr, g.task_ptr, J, o.start,
+                    o.width, v, k.column, partial, self._sum, self._sum,
                 )  # fmt: skip
 
     def forward(self, b: Array, reduced: Array) -> None:
@@ -322,9 +335,10 @@ class ImplicitSystem(AbstractSchurSystem):
             for k in t.kept:
                 o, g = k.operand, k.operand.gather
                 partial = np.zeros((g.num_slots, o.width * o.width))
-                projected_diagonal(t.span.dim, o.width, t.eliminated.width)(
+                d = t.eliminated.width
+                projected_diagonal(*sizes_for(t.span.num_blocks, t.span.dim, o.width, d))(
                     g.order, g.piece_row, g.piece_ptr, g.piece_slot, g.split_row, g.split_ptr, g.task_ptr, J, o.start,
-                    t.eliminated.start, t.projected, t.number, inverse,
+                    t.eliminated.start, d, t.projected, t.number, inverse,
                     place[self.partition.kept_number[o.layout.block]], partial, out,
                 )  # fmt: skip
         self.finish_diagonal(out)

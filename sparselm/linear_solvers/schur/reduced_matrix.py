@@ -10,6 +10,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from sparselm._jit import sizes_for
 from sparselm.kernels.block_products import MARGIN
 from sparselm.kernels.schur import add_partial_sums, subtract_pairs, subtract_projected_pairs
 from sparselm.linear_solvers.normal_equations import BlockSums
@@ -151,17 +152,19 @@ class ReducedMatrix:
     def _kernel(self, elimination: Elimination, p: _Pass, S: Array) -> tuple[Callable[..., None], tuple[Any, ...]]:
         """What sums the products of a pass, and what it multiplies."""
         ka, kb = p.size
+        num_pairs = len(p.left) - MARGIN
         if p.part is None:
-            return subtract_pairs(1, ka, kb, 0, 0), (S[:0], S[:0])
+            return subtract_pairs(0, 0, 0, 0, 0), (S[:0], S[:0], (1, ka, kb, 0, 0))
         part = elimination.parts[p.part]
         d, (a, b) = part.blocks.size, (part.blocks.couplings[number] for number in p.couplings)
         if part.through is not None and a.single is not None and b.single is not None:
             span = part.through.span
-            run = subtract_projected_pairs(span.dim, span.width, d, ka, kb)
+            run = subtract_projected_pairs(*sizes_for(num_pairs, span.dim, span.width, d, ka, kb))
             assert part.linearization is not None
             J = part.linearization.blocks(span)
-            return run, (J, a.single.kept.start, b.single.kept.start, part.Q)
-        return subtract_pairs(d, ka, kb, a.stride, b.stride), tuple(part.Y[number] for number in p.couplings)
+            return run, (J, a.single.kept.start, b.single.kept.start, part.Q, p.size)
+        sizes = d, ka, kb, a.stride, b.stride
+        return subtract_pairs(*sizes_for(num_pairs, *sizes)), (*(part.Y[number] for number in p.couplings), sizes)
 
 
 def _passes(
