@@ -24,6 +24,7 @@ from scipy.sparse.linalg import LinearOperator, cg
 
 from sparselm.errors import SolverError
 from sparselm.linear_solvers.base import AbstractLinearSolver, Failure, Need, SolveFacts
+from sparselm.threads import serial_blas
 
 if TYPE_CHECKING:
     from sparselm.linearization import Linearization
@@ -244,9 +245,10 @@ class AbstractLeastSquaresSolver(AbstractLinearSolver):
         guess: Array | None = None,
     ) -> SolveFacts:
         """Iterate, from the guess if there is one."""
-        return factor.minimise(
-            self.run, rhs, out, self.tolerance if tolerance is None else tolerance, self.max_iterations, guess
-        )
+        with serial_blas():  # its threads, waiting for the next norm, would keep a processor from the products with J
+            return factor.minimise(
+                self.run, rhs, out, self.tolerance if tolerance is None else tolerance, self.max_iterations, guess
+            )
 
     def describe(self, plan: DampedLeastSquares) -> str:
         """Size and tolerance."""
