@@ -93,7 +93,8 @@ def serial_kernel(function: Function) -> Function:
 def sizes_for(num_items: int, *sizes: int) -> tuple[int, ...]:
     """The block sizes to ask a factory of kernels for: these or, for few items, zeros.
 
-    A size of 0 makes the kernel that takes any sizes, those which it is called with; they have to be told in any case.
+    A size of 0 makes the kernel that takes any sizes: those which it is told, or which the shapes of its arrays have. Items
+    are all that the compiled kernel would serve, such as the blocks of all spans of the same sizes.
     """
     return sizes if num_items >= FEW else (0,) * len(sizes)
 
@@ -101,7 +102,7 @@ def sizes_for(num_items: int, *sizes: int) -> tuple[int, ...]:
 def kernel_for(size: int) -> Callable[[Function], Function]:
     """Compile a kernel for blocks of known sizes or, where the size is 0, of any sizes.
 
-    The latter is without parallel loops: threads take longer to wake than few items to be done.
+    The latter is without parallel loops, since it is meant for few items: threads take longer to wake.
     """
     return kernel if size else serial_kernel
 

@@ -58,7 +58,7 @@ class Linearization:
             started = False
             for operand in span.operands:
                 if operand.width:
-                    run = jacobian_product(*sizes_for(span.num_blocks, span.dim, operand.width))
+                    run = jacobian_product(*sizes_for(self.structure.num_alike(span), span.dim, operand.width))
                     J, index, column = self.blocks(span), operand.index, operand.layout.column
                     run(J, operand.start, operand.width, index, column, v, target, started)
                     started = True
@@ -110,7 +110,7 @@ class Linearization:
                     x, width = operand.gather, operand.width
                     lists = x.order, x.piece_row, x.piece_ptr, x.piece_slot, x.split_row, x.split_ptr, x.task_ptr
                     J = self.blocks(span), operand.start, width, source, operand.layout.column
-                    sizes = sizes_for(span.num_blocks, span.dim, width)
+                    sizes = sizes_for(self.structure.num_alike(span), span.dim, width)
                     blocks = self._diagonal_blocks.get(id(operand)) if self._diagonal_blocks and with_diagonal else None
                     if blocks is not None:
                         sums = width * (width + 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -115,6 +116,10 @@ class Span:
         return block if self.order is None else int(self.order[block])
 
 
+def _sizes(span: Span) -> tuple[int, ...]:
+    return span.dim, *(operand.width for operand in span.operands)
+
+
 class Structure:
     """All that does not depend on numbers. Data, weights, losses, start values and *further* held components may change.
 
@@ -150,8 +155,15 @@ class Structure:
         for number, group in enumerate(problem.residuals):
             _append_spans(spans, number, group, problem.variables, self.variables)
         self.spans = tuple(spans)
+        self._alike: Counter[tuple[int, ...]] = Counter()
+        for span in spans:
+            self._alike[_sizes(span)] += span.num_blocks
         self.num_rows = spans[-1].rows.stop if spans else 0
         self.num_values = spans[-1].values.stop if spans else 0
+
+    def num_alike(self, span: Span) -> int:
+        """Residual blocks of all spans that have the same sizes as this one: which one kernel serves."""
+        return self._alike[_sizes(span)]
 
     def matches(self, problem: Problem) -> bool:
         """True where the problem still has the variables, groups and operands that were analysed."""

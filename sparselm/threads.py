@@ -16,8 +16,8 @@ from sparselm._jit import load_openmp
 from sparselm.errors import SolverError
 
 _blas_lock = threading.Lock()
-_blas_users = 0
-_blas_limit: Any = None
+_blas_wanted: list[int] = []  # by those who hold BLAS to a number of threads now, in the order in which they came
+_blas_before: Any = None
 
 
 def available_threads() -> int:
@@ -47,19 +47,16 @@ def use_threads(num_threads: int | None) -> Iterator[int]:
 def limit_blas(num_threads: int) -> Iterator[None]:
     """Hold the BLAS libraries loaded by now to ``num_threads``.
 
-    BLAS keeps one number for the whole process, so of several solves at once the first one's number holds, and the last
-    one out restores what was there before.
+    BLAS keeps one number for the whole process, so of several solves at once the first one's number holds, unless one of
+    them wants it to be 1, and the last one out restores what was there before.
     """
     if num_threads >= (os.cpu_count() or 1):
         yield
         return
     from threadpoolctl import threadpool_limits  # imported here: it costs start-up time and is rarely needed
 
-    _enter_blas(lambda: threadpool_limits(limits=num_threads, user_api="blas"))
-    try:
+    with _hold_blas(num_threads, lambda number: threadpool_limits(limits=number, user_api="blas")):
         yield
-    finally:
-        _leave_blas()
 
 
 @contextmanager
@@ -72,11 +69,8 @@ def serial_blas() -> Iterator[None]:
     if (os.cpu_count() or 1) == 1:
         yield
         return
-    _enter_blas(lambda: _blas_controller().limit(limits=1))
-    try:
+    with _hold_blas(1, lambda number: _blas_controller().limit(limits=number)):
         yield
-    finally:
-        _leave_blas()
 
 
 @functools.cache
@@ -86,18 +80,32 @@ def _blas_controller() -> Any:
     return ThreadpoolController().select(user_api="blas")
 
 
-def _enter_blas(limit: Callable[[], Any]) -> None:
-    global _blas_users, _blas_limit
+@contextmanager
+def _hold_blas(number: int, limit: Callable[[int], Any]) -> Iterator[None]:
+    """Set what all who hold BLAS now agree on, when one of them comes or goes."""
+    global _blas_before
     with _blas_lock:
-        if _blas_users == 0:
-            _blas_limit = limit()
-        _blas_users += 1
+        held = _agreed()
+        _blas_wanted.append(number)
+        if held is None:
+            _blas_before = limit(number)
+        elif _agreed() != held:
+            limit(1)
+    try:
+        yield
+    finally:
+        with _blas_lock:
+            held = _agreed()
+            _blas_wanted.remove(number)
+            agreed = _agreed()
+            if agreed is None:
+                _blas_before.restore_original_limits()
+                _blas_before = None
+            elif agreed != held:
+                limit(agreed)
 
 
-def _leave_blas() -> None:
-    global _blas_users, _blas_limit
-    with _blas_lock:
-        _blas_users -= 1
-        if _blas_users == 0:
-            _blas_limit.restore_original_limits()
-            _blas_limit = None
+def _agreed() -> int | None:
+    if not _blas_wanted:
+        return None
+    return 1 if 1 in _blas_wanted else _blas_wanted[0]

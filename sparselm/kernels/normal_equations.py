@@ -60,12 +60,13 @@ def add_split_sums(split_row, split_ptr, partial, ka, kb, first, stride, packed,
 
 @functools.cache
 def accumulate_products(dim, ka, kb):
-    """Kernel for ``H[target] += Σ_b A_bᵀ B_b`` over a :class:`~sparselm.gather.Gather`; A ``(dim, width_a)``, B likewise.
+    """Kernel for ``H[target] += Σ_b A_bᵀ B_b`` over a :class:`~sparselm.gather.Gather`.
 
     What is summed in several pieces is left in ``partial``, for :func:`add_split_sums`.
 
-    A and B are the columns ``a … a + width_a`` and ``b … b + width_b`` of a block's J. ``first`` and ``stride`` stand for
-    each key of the gather; a stride below zero means that the target is the transposed block, BᵀA, whose stride is −stride.
+    A and B are the columns ``a … a + width_a`` and ``b … b + width_b`` of a block's J ``(dim, …)``. ``first`` and ``stride``
+    stand for each key of the gather; a stride below zero means that the target is the transposed block, BᵀA, whose stride is
+    −stride.
     ``mode`` is PLAIN, LOWER (of a diagonal block only r ≥ c is kept) or SYMMETRISED (S + Sᵀ, of it r ≥ c).
     """
     by_vectors = FEWEST <= max(ka, kb) <= MOST

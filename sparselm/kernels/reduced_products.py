@@ -10,12 +10,11 @@ All that one eliminated block has to do with lies in its own residual blocks: ea
 from __future__ import annotations
 
 import functools
-import math
 
 import numpy as np
 from numba import prange
 
-from sparselm._jit import TASK, borrower, kernel, kernel_for, num_lanes
+from sparselm._jit import TASK, inlined, kernel, kernel_for, num_lanes
 from sparselm.kernels.block_products import sum_products
 from sparselm.kernels.short_vectors import add_rows, dot_short
 
@@ -69,10 +68,9 @@ def symmetric_product(k):
 GATHER, SCATTER, WHOLE = 0, 1, 2
 
 
-@borrower
-def _apply_inverse(inverse, e, own, work):
+@inlined
+def _apply_inverse(inverse, e, d, own, work):
     """own ← (V_e + D_e)⁻¹ own = L_e⁻ᵀ L_e⁻¹ own."""
-    d = own.shape[0]
     for m in range(d):
         work[m] = 0.0
         for c in range(m + 1):
@@ -113,6 +111,8 @@ def implicit_product(dim, d, k0, k1, k2, k3, basis):
             start = lane * y.shape[1]
             v = np.empty((longest, height))
             own, work = np.empty(size), np.empty(size)
+            at0, at1 = starts[0] if k0 > 0 else 0, starts[1] if k1 > 0 else 0
+            at2, at3 = starts[2] if k2 > 0 else 0, starts[3] if k3 > 0 else 0
             for q in range(lane_row[lane], lane_row[lane + 1]):
                 e = number[rows[q]]
                 begin, end = ptr[q], ptr[q + 1]
@@ -125,13 +125,13 @@ def implicit_product(dim, d, k0, k1, k2, k3, basis):
                         row = (np.int64(b) * height + i) * width
                         if with_x:
                             if k0 > 0:
-                                total += dot_short(k0, J, row + starts[0], x, c0[i0[b]])
+                                total += dot_short(k0, J, row + at0, x, c0[i0[b]])
                             if k1 > 0:
-                                total += dot_short(k1, J, row + starts[1], x, c1[i1[b]])
+                                total += dot_short(k1, J, row + at1, x, c1[i1[b]])
                             if k2 > 0:
-                                total += dot_short(k2, J, row + starts[2], x, c2[i2[b]])
+                                total += dot_short(k2, J, row + at2, x, c2[i2[b]])
                             if k3 > 0:
-                                total += dot_short(k3, J, row + starts[3], x, c3[i3[b]])
+                                total += dot_short(k3, J, row + at3, x, c3[i3[b]])
                             if dim == 0:
                                 for m in range(starts.shape[0]):
                                     for c in range(widths[m]):
@@ -150,7 +150,7 @@ def implicit_product(dim, d, k0, k1, k2, k3, basis):
                         for m in range(size):
                             own[m] = u[e, m]
                     elif basis == 0:
-                        _apply_inverse(inverse, e, own, work)
+                        _apply_inverse(inverse, e, size, own, work)
                 for t in range(begin, end):
                     b = order[t]
                     if e >= 0:
@@ -159,13 +159,13 @@ def implicit_product(dim, d, k0, k1, k2, k3, basis):
                                 v[t - begin, i] -= E[b, i, at_e + m] * own[m]
                     row, place = np.int64(b) * (height * width), (t - begin) * height
                     if k0 > 0:
-                        add_rows(k0, dim, y, start + c0[i0[b]], J, row + starts[0], width, v, place)
+                        add_rows(k0, dim, y, start + c0[i0[b]], J, row + at0, width, v, place)
                     if k1 > 0:
-                        add_rows(k1, dim, y, start + c1[i1[b]], J, row + starts[1], width, v, place)
+                        add_rows(k1, dim, y, start + c1[i1[b]], J, row + at1, width, v, place)
                     if k2 > 0:
-                        add_rows(k2, dim, y, start + c2[i2[b]], J, row + starts[2], width, v, place)
+                        add_rows(k2, dim, y, start + c2[i2[b]], J, row + at2, width, v, place)
                     if k3 > 0:
-                        add_rows(k3, dim, y, start + c3[i3[b]], J, row + starts[3], width, v, place)
+                        add_rows(k3, dim, y, start + c3[i3[b]], J, row + at3, width, v, place)
                     if dim == 0:
                         for m in range(starts.shape[0]):
                             for i in range(height):
@@ -193,24 +193,23 @@ def projected_diagonal(dim, k, d):
     """Kernel for ``A_k −= Σ_b (J_kᵀ Q)(J_kᵀ Q)ᵀ`` with Q = J_e L_e⁻ᵀ, over a :class:`~sparselm.gather.Gather` by kept row.
 
     Pieces of long lists leave their sums in ``partial``, for which there is a row of k² numbers for each. ``number`` tells
-    the eliminated block of each row that ``index`` names; ``size_d`` is d.
+    the eliminated block of each row that ``index`` names; ``size_k`` and ``size_d`` are k and d.
     """
 
     @kernel_for(dim)
     def run(
-        order, piece_row, piece_ptr, piece_slot, split_row, split_ptr, task_ptr, J, start, at_e, size_d, index, number,
-        inverse, place, partial, A,
+        order, piece_row, piece_ptr, piece_slot, split_row, split_ptr, task_ptr, J, start, at_e, size_k, size_d, index,
+        number, inverse, place, partial, A,
     ):  # fmt: skip
         tasks = task_ptr.shape[0] - 1
         lanes = num_lanes(tasks, 1)
         width, most = J.shape[2], 0
         for piece in range(piece_row.shape[0]):
             most = max(most, piece_ptr[piece + 1] - piece_ptr[piece])
-        area = partial.shape[1]
         for lane in prange(lanes):
             height, columns = (dim, d) if dim > 0 else (J.shape[1], size_d)
-            rows = k if dim > 0 else int(math.sqrt(area))
-            size = rows * columns
+            rows = k if dim > 0 else size_k
+            area, size = rows * rows, rows * columns
             sums, Y, Q = np.empty(area), np.empty(most * size), np.empty((columns, height))
             every = np.arange(most).astype(np.int32)
             for piece in range(task_ptr[lane * tasks // lanes], task_ptr[(lane + 1) * tasks // lanes]):
@@ -260,7 +259,7 @@ def projected_diagonal(dim, k, d):
             at = place[split_row[s]]
             if at >= 0:
                 for slot in range(split_ptr[s], split_ptr[s + 1]):
-                    for r in range(area):
+                    for r in range(size_k * size_k):
                         A[at + r] -= partial[slot, r]
 
     return run

@@ -7,7 +7,8 @@ connect with them by W_ek = Σ J_kᵀ J_e,
 
 L_e⁻¹ is what is stored of a factor, its lower triangle row by row. Y_ek (k, d) is stored by columns; W is never formed.
 
-Kernels for couplings are compiled for known sizes or for any, which they are then told: ``size_k``, ``size_d``.
+Kernels for couplings are compiled for known sizes or for any, which are then told (``size_k``, ``size_d``), or the shapes of
+arrays have them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import math
 import numpy as np
 from numba import prange
 
-from sparselm._jit import TASK, borrower, kernel, kernel_for, num_lanes, serial_kernel
+from sparselm._jit import TASK, borrower, inlined, kernel, kernel_for, num_lanes, serial_kernel
 from sparselm.kernels.block_products import sum_products, sum_projected_products
 from sparselm.kernels.short_vectors import add_rows, dot_short
 from sparselm.kernels.tasks import fetch_add
@@ -228,7 +229,7 @@ def subtract_kept(k, d):
     return run
 
 
-@borrower
+@inlined
 def _leave(sums, k, slot, at, partial, x):
     """Take the sum of a piece off x or, of a long list, keep it for later."""
     for r in range(k):
@@ -434,6 +435,15 @@ def subtract_projected_pairs(dim, width, d, ka, kb):
                 task = fetch_add(counter, 0)
 
     return run
+
+
+@kernel
+def copy_blocks(source, H, target, area, S):
+    """S_ab = H_ab for blocks from which nothing is taken; 0 where the source of one is < 0."""
+    n = target.shape[0]
+    for task in prange((n + TASK - 1) // TASK):
+        for s in range(task * TASK, min(n, (task + 1) * TASK)):
+            _begin_sum(S, target[s], H, source[s], area)
 
 
 @serial_kernel

@@ -263,7 +263,7 @@ class BlockSums:
                 own_first, own_stride = base[where], stride[where]
             slots = max(slots, p.gather.num_slots * a.width * b.width)
             rows = p.gather.rows
-            run = accumulate_products(*sizes_for(len(p.gather.order), p.span.dim, a.width, b.width))
+            run = accumulate_products(*sizes_for(pattern.structure.num_alike(p.span), p.span.dim, a.width, b.width))
             self._runs.append((p, run, own_first, own_stride, rows))
         self._partial: Array = np.zeros(slots)
 

@@ -133,7 +133,6 @@ def check_linear_solver(
     *,
     tolerance: float = 1e-12,
     fails_when_singular: bool = True,
-    shapes: Sequence[str] = SHAPES,
 ) -> None:
     """Check a linear solver against :class:`~sparselm.linear_solvers.base.AbstractLinearSolver`; AssertionError if it fails.
 
@@ -162,8 +161,6 @@ def check_linear_solver(
         Backward error to allow.
     fails_when_singular : bool
         Whether a singular system must give a Failure, as a direct solver's must.
-    shapes : sequence of str
-        Which of ``SHAPES`` to draw: solvers that compile for each combination of sizes take their time.
 
     Examples
     --------
@@ -173,7 +170,7 @@ def check_linear_solver(
     """
     rng = rng or np.random.default_rng(0)
     solved = 0
-    for shape in shapes:
+    for shape in SHAPES:
         problem = random_problem(shape, rng)
         structure = Structure(problem)
         try:

@@ -21,7 +21,7 @@ from sparselm.threads import use_threads
 
 Array = npt.NDArray[np.float64]
 
-#: The problems that the check draws, and what is eliminated of them. Few sizes of blocks: each is compiled for itself.
+#: The problems that the check draws, and what is eliminated of them.
 ELIMINATED: dict[str, tuple[str, ...]] = {
     "chain": (),
     "star": ("leaf",),

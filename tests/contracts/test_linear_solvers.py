@@ -19,8 +19,6 @@ def instance(name):
     options = {field.name for field in dataclasses.fields(cls)}
     if "tolerance" in options:
         exact = {"tolerance": 1e-11, "fails_when_singular": False}
-        if name == "schur-pcg":  # it compiles for each combination of sizes; more of them are in test_schur_pcg.py
-            exact["shapes"] = ("chain", "arrow")
         return cls(tolerance=1e-14, max_iterations=2000), exact
     return cls(), {}
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sparselm import _jit
 from sparselm.evaluator import Evaluator
 from sparselm.linear_solvers.normal_equations import BlockPattern, NormalEquations
 from sparselm.linear_solvers.ordering import find_ordering
@@ -83,8 +84,11 @@ def hub_problem(num_blocks, rng):
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="needs two threads")
+@pytest.mark.parametrize("few", [0, _jit.FEW])
 @pytest.mark.parametrize("shape", ["hub", "grid", "twice"])
-def test_bits_do_not_depend_on_the_number_of_threads(shape):
+def test_bits_do_not_depend_on_the_number_of_threads(shape, few, monkeypatch):
+    """With kernels of known sizes, that larger problems take, and with those for any."""
+    monkeypatch.setattr(_jit, "FEW", few)
     rng = np.random.default_rng(1)
     problem = hub_problem(20_000, rng) if shape == "hub" else random_problem(shape, rng)
     structure, linearization = linearized(problem)

@@ -283,7 +283,7 @@ def test_projected_diagonal(repeats, sizes):
         with use_threads(threads):
             projected_diagonal(*sizes)(
                 gather.order, gather.piece_row, gather.piece_ptr, gather.piece_slot, gather.split_row, gather.split_ptr,
-                gather.task_ptr, J, int(span.starts[0]), span.at_e, D, index, span.number,
+                gather.task_ptr, J, int(span.starts[0]), span.at_e, k, D, index, span.number,
                 span.inverse, place, partial, out,
             )  # fmt: skip
         results.append(out)

@@ -113,6 +113,7 @@ class EliminatedPart:
         d, n = blocks.size, len(blocks.blocks)
         self.blocks = blocks
         self.linearization: Linearization | None = None
+        self._structure = partition.structure
         self._first = partition.first
         pattern = BlockPattern(partition.structure, blocks.blocks)
         every = np.arange(n, dtype=np.int32)
@@ -152,7 +153,7 @@ class EliminatedPart:
         self.linearization = linearization
         if self.through is not None:
             span, operand = self.through.span, self.through.eliminated
-            orthogonalize(*sizes_for(span.num_blocks, span.dim, self.blocks.size))(
+            orthogonalize(*sizes_for(self._structure.num_alike(span), span.dim, self.blocks.size))(
                 linearization.blocks(span), operand.start, operand.index, self._number, self.inverse, self.Q
             )
             return
@@ -163,7 +164,8 @@ class EliminatedPart:
         if not coupling.complete:
             Y[:] = 0.0
         for number, source in enumerate(coupling.sources):
-            couple(*sizes_for(len(source.blocks), source.span.dim, coupling.size, self.blocks.size))(
+            num_alike = self._structure.num_alike(source.span)
+            couple(*sizes_for(num_alike, source.span.dim, coupling.size, self.blocks.size))(
                 source.task_ptr, source.blocks, source.slots, coupling.eliminated, linearization.blocks(source.span),
                 source.eliminated.start, source.kept.start, coupling.size, self.blocks.size, self.inverse, coupling.stride,
                 number > 0 or not coupling.complete, Y,

@@ -81,7 +81,10 @@ class _Terms:
     lane_row : (LANES + 1,) int64
         Which of them each lane takes.
     sizes : (dim, d, k, …)
-        What the kernel is compiled for: widths of the eliminated and of the kept operands; zeros if for any.
+        What the kernel is compiled for, d and k being widths of the eliminated and of the kept operands; zeros if for any
+        sizes, and any number of kept operands.
+    starts, widths : (num_kept_operands,) int64
+        Columns of J of the kept operands.
     places : (num_kept_operands, num_blocks) int64
         Where the kept blocks begin in a vector; empty for known sizes.
     whole : bool
@@ -100,6 +103,8 @@ class _Terms:
     lane_row: LongArray
     longest: int
     sizes: tuple[int, ...]
+    starts: LongArray
+    widths: LongArray
     places: LongArray
     whole: bool
 
@@ -175,16 +180,19 @@ class ImplicitSystem(AbstractSchurSystem):
             self._terms = [replace(t, whole=False) if t.part == part else t for t in self._terms]
         longest = int(np.diff(ptr).max(initial=0))
         projected = np.where(_touches_twice(span, kept), len(number) - 1, operand.index).astype(np.int32)
+        structure = self.partition.structure
         widths = [k.operand.width for k in kept]
-        sizes = sizes_for(span.num_blocks, span.dim, operand.width, *widths, *[0] * (_MOST_KEPT - len(kept)))
+        sizes = sizes_for(structure.num_alike(span), span.dim, operand.width, *widths, *[0] * (_MOST_KEPT - len(kept)))
         if len(kept) > _MOST_KEPT:
             sizes = (0,) * (2 + _MOST_KEPT)
         places = np.zeros((0, 0), dtype=np.int64)
         if not sizes[0]:
             places = np.stack([k.column[k.operand.index] for k in kept])
+        starts = np.array([k.operand.start for k in kept], dtype=np.int64)
         return _Terms(
-            span, kept, operand, part, number, projected, rows, ptr, g.order, lane_row, longest, sizes, places, alone
-        )
+            span, kept, operand, part, number, projected, rows, ptr, g.order, lane_row, longest, sizes, starts,
+            np.array(widths, dtype=np.int64), places, alone,
+        )  # fmt: skip
 
     def _bind_diagonal(self) -> BlockSums:
         """The sums of the diagonal blocks of H; products of different kept blocks go to a place after them."""
@@ -226,7 +234,7 @@ class ImplicitSystem(AbstractSchurSystem):
                 if Q is not None:
                     o, inverse = terms.eliminated, self._elimination.parts[terms.part].inverse
                     J = self.linearization.blocks(terms.span)
-                    sizes = sizes_for(terms.span.num_blocks, terms.span.dim, o.width)
+                    sizes = sizes_for(self._num_alike(terms.span), terms.span.dim, o.width)
                     orthogonalize(*sizes)(J, o.start, o.index, terms.number, inverse, Q)
         return block
 
@@ -242,13 +250,12 @@ class ImplicitSystem(AbstractSchurSystem):
         J = self._blocks(t.span)
         E, at_e = (J, t.eliminated.start) if Q is None else (Q, 0)
         w = self._w[t.part]
-        widths, starts = (np.array(v) for v in zip(*((k.operand.width, k.operand.start) for k in t.kept), strict=True))
         kept = [(k.operand.index, k.column) for k in t.kept[:_MOST_KEPT]]
         indices, columns = zip(*kept, *[(t.order, t.ptr)] * (_MOST_KEPT - len(kept)), strict=True)
         implicit_product(*t.sizes, int(Q is not None))(
             mode, with_x, t.lane_row, t.rows, t.ptr, t.order, t.longest, t.number,
-            self._elimination.parts[t.part].inverse, J, E, at_e, starts, widths, t.places, *indices, *columns, self._x, w, w,
-            self._y,
+            self._elimination.parts[t.part].inverse, J, E, at_e, t.starts, t.widths, t.places, *indices, *columns, self._x,
+            w, w, self._y,
         )  # fmt: skip
 
     def _gather(self, chosen: list[int]) -> None:
@@ -286,12 +293,12 @@ class ImplicitSystem(AbstractSchurSystem):
             J, v = self._blocks(span), self._v[: span.num_blocks * span.dim].reshape(span.num_blocks, span.dim)
             for turn, k in enumerate(kept):
                 o = k.operand
-                sizes = sizes_for(span.num_blocks, span.dim, o.width)
+                sizes = sizes_for(self._num_alike(span), span.dim, o.width)
                 jacobian_product(*sizes)(J, o.start, o.width, o.index, k.column, self._x, v, turn > 0)
             for k in kept:
                 o, g = k.operand, k.operand.gather
                 partial = self._partial[: g.num_slots * o.width].reshape(g.num_slots, o.width)
-                transposed_product(*sizes_for(span.num_blocks, span.dim, o.width), False)(
+                transposed_product(*sizes_for(self._num_alike(span), span.dim, o.width), False)(
                     g.order, g.piece_row, g.piece_ptr, g.piece_slot, g.split_row, g.split_ptr, g.task_ptr, J, o.start,
                     o.width, v, k.column, partial, self._sum, self._sum,
                 )  # fmt: skip
@@ -336,12 +343,15 @@ class ImplicitSystem(AbstractSchurSystem):
                 o, g = k.operand, k.operand.gather
                 partial = np.zeros((g.num_slots, o.width * o.width))
                 d = t.eliminated.width
-                projected_diagonal(*sizes_for(t.span.num_blocks, t.span.dim, o.width, d))(
+                projected_diagonal(*sizes_for(self._num_alike(t.span), t.span.dim, o.width, d))(
                     g.order, g.piece_row, g.piece_ptr, g.piece_slot, g.split_row, g.split_ptr, g.task_ptr, J, o.start,
-                    t.eliminated.start, d, t.projected, t.number, inverse,
+                    t.eliminated.start, o.width, d, t.projected, t.number, inverse,
                     place[self.partition.kept_number[o.layout.block]], partial, out,
                 )  # fmt: skip
         self.finish_diagonal(out)
+
+    def _num_alike(self, span: Span) -> int:
+        return self.partition.structure.num_alike(span)
 
     def _linearized(self, span: Span) -> Array:
         assert self.linearization is not None

@@ -12,12 +12,12 @@ import numpy.typing as npt
 
 from sparselm._jit import sizes_for
 from sparselm.kernels.block_products import MARGIN
-from sparselm.kernels.schur import add_partial_sums, subtract_pairs, subtract_projected_pairs
+from sparselm.kernels.schur import add_partial_sums, copy_blocks, subtract_pairs, subtract_projected_pairs
 from sparselm.linear_solvers.normal_equations import BlockSums
 
 if TYPE_CHECKING:
     from sparselm.linear_solvers.schur.complement import ReducedPattern
-    from sparselm.linear_solvers.schur.elimination import Elimination
+    from sparselm.linear_solvers.schur.elimination import EliminatedPart, Elimination
     from sparselm.linearization import Linearization
 
 Array = npt.NDArray[np.float64]
@@ -47,8 +47,9 @@ class _Pieces:
 class _Pass:
     """Sums of products of one size over the eliminated blocks of one size.
 
-    ``part`` is None where nothing is eliminated between kept blocks of these sizes. ``split`` are pieces of long sums, which
-    go to ``partial`` first; block s of those adds up ``split_ptr[s]:split_ptr[s + 1]`` of them.
+    ``part`` is None where nothing is eliminated between kept blocks of these sizes. ``work`` is the number of its pairs,
+    or of its blocks where these are more. ``split`` are pieces of long sums, which go to ``partial`` first; block s of those
+    adds up ``split_ptr[s]:split_ptr[s + 1]`` of them.
     """
 
     size: tuple[int, int]
@@ -57,6 +58,7 @@ class _Pass:
     left: IndexArray
     right: IndexArray
     continued: bool
+    work: int
     whole: _Pieces
     split: _Pieces
     split_ptr: LongArray
@@ -139,7 +141,10 @@ class ReducedMatrix:
         for p in self._passes:
             ka, kb = p.size
             H = S if p.continued else self.H
-            run, arguments = self._kernel(elimination, p, S)
+            if p.part is None:
+                copy_blocks(p.whole.source, H, p.whole.target, ka * kb, S)
+                continue
+            run, arguments = self._kernel(p, elimination.parts[p.part])
             for pieces, out in ((p.whole, S), (p.split, p.partial)):
                 if len(pieces.target):
                     run(
@@ -149,22 +154,18 @@ class ReducedMatrix:
             if len(p.split_target):
                 add_partial_sums(p.split_ptr, p.partial, ka * kb, p.split_source, H, p.split_target, S)
 
-    def _kernel(self, elimination: Elimination, p: _Pass, S: Array) -> tuple[Callable[..., None], tuple[Any, ...]]:
+    def _kernel(self, p: _Pass, part: EliminatedPart) -> tuple[Callable[..., None], tuple[Any, ...]]:
         """What sums the products of a pass, and what it multiplies."""
         ka, kb = p.size
-        num_pairs = len(p.left) - MARGIN
-        if p.part is None:
-            return subtract_pairs(0, 0, 0, 0, 0), (S[:0], S[:0], (1, ka, kb, 0, 0))
-        part = elimination.parts[p.part]
         d, (a, b) = part.blocks.size, (part.blocks.couplings[number] for number in p.couplings)
         if part.through is not None and a.single is not None and b.single is not None:
             span = part.through.span
-            run = subtract_projected_pairs(*sizes_for(num_pairs, span.dim, span.width, d, ka, kb))
+            run = subtract_projected_pairs(*sizes_for(p.work, span.dim, span.width, d, ka, kb))
             assert part.linearization is not None
             J = part.linearization.blocks(span)
             return run, (J, a.single.kept.start, b.single.kept.start, part.Q, p.size)
         sizes = d, ka, kb, a.stride, b.stride
-        return subtract_pairs(*sizes_for(num_pairs, *sizes)), (*(part.Y[number] for number in p.couplings), sizes)
+        return subtract_pairs(*sizes_for(p.work, *sizes)), (*(part.Y[number] for number in p.couplings), sizes)
 
 
 def _passes(
@@ -218,6 +219,7 @@ def _cut(
     places = np.arange(len(begin), dtype=np.int64)
     return _Pass(
         size=size, part=part, couplings=couplings, left=left, right=right, continued=continued,
+        work=max(int((last - first).sum()), len(target)),
         whole=_pieces(first[~long], last[~long], target[~long], source[~long]),
         split=_pieces(begin, end, places * area, np.full(len(places), -1, dtype=np.int64)),
         split_ptr=split_ptr, split_target=target[long], split_source=source[long],
