@@ -16,6 +16,7 @@ BAL's model, and the difference is told where there is one.
 """
 
 import argparse
+import importlib.util
 import json
 import math
 import os
@@ -48,6 +49,8 @@ PATIENT = {"iterations": 100, "function_tolerance": 0.0}  # limits of the run th
 
 def main():
     arguments = parse()
+    if arguments.plot and importlib.util.find_spec("matplotlib") is None:
+        sys.exit("--plot needs matplotlib: pip install matplotlib")
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for number, name in enumerate([*arguments.files, *map(tuple, arguments.street)]):
