@@ -40,8 +40,8 @@ TASK = 256
 # problem. Divisible by most numbers of threads.
 LANES = 192
 
-# Items below which a kernel for blocks of their very sizes is not compiled: it takes seconds for each combination of sizes,
-# and makes a thousand blocks some 0.1 ms faster.
+# Items below which a kernel for blocks of their very sizes is not compiled: it takes seconds for each combination of sizes.
+# For a thousand blocks of 2 × 9 it saved 0.02 ms in a product, and 0.2 ms in sums of JᵀJ's blocks.
 FEW = 1000
 
 logger = logging.getLogger("sparselm")
