@@ -167,7 +167,7 @@ class Evaluator:
 
     def squared_norm_of_point(self) -> float:
         """‖x‖² over all variables, ambient."""
-        # Not by BLAS: its threads, once woken, wait actively for tens of milliseconds, on processors that kernels need.
+        # Not by BLAS: its threads, once woken, wait actively for a tenth of a second, on processors that kernels need.
         return sum(float(np.einsum("ij,ij->", values, values)) for values in self.point)
 
     def _evaluate(self, which: int) -> None:

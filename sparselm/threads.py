@@ -89,8 +89,8 @@ def _hold_blas(number: int, limit: Callable[[int], Any]) -> Iterator[None]:
         _blas_wanted.append(number)
         if held is None:
             _blas_before = limit(number)
-        elif _agreed() != held:
-            limit(1)
+        elif _agreed() != held:  # to 1, which this one wants
+            limit(number)
     try:
         yield
     finally:

@@ -18,8 +18,7 @@ def instance(name):
     cls = REGISTERED[name]
     options = {field.name for field in dataclasses.fields(cls)}
     if "tolerance" in options:
-        exact = {"tolerance": 1e-11, "fails_when_singular": False}
-        return cls(tolerance=1e-14, max_iterations=2000), exact
+        return cls(tolerance=1e-14, max_iterations=2000), {"tolerance": 1e-11, "fails_when_singular": False}
     return cls(), {}
 
 

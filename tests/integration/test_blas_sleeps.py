@@ -42,7 +42,7 @@ for solver in (slm.SchurCholesky(), slm.SchurPCG(), slm.BlockCholesky(), LSMR(ma
 before = seconds()
 for _ in range(20):
     np.vdot(x, x)
-    time.sleep(0.05)  # longer than BLAS's threads spin
+    time.sleep(0.05)  # in which BLAS's threads spin
 print("awake", seconds() - before)
 """
 
