@@ -78,6 +78,22 @@ class Tile:
         value.align = self.bytes
         return value
 
+    def widened_vector(self, pointer, lanes, bits):
+        """The first ``lanes`` entries from a pointer to numbers of so many bits on, in the tile's precision; then zeros."""
+        b = self.builder
+        kind = ir.VectorType(entry_type(bits), self.rows)
+        if lanes == self.rows:
+            value = b.load(b.bitcast(pointer, kind.as_pointer()))
+            value.align = bits // 8
+        else:
+            value = masked_load(b, kind, pointer, first_rows(b, INDEX(lanes)), bits // 8)
+        return value if bits == 8 * self.bytes else b.fpext(value, self.vector)
+
+    def widened_number(self, pointer, bits):
+        """A number of so many bits, in the tile's precision."""
+        value = self.builder.load(pointer)
+        return value if bits == 8 * self.bytes else self.builder.fpext(value, self.entry)
+
     def store_column(self, value, pointer, offset):
         target = self.builder.bitcast(self.at(pointer, offset), self.vector.as_pointer())
         self.builder.store(value, target).align = self.bytes

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from llvmlite import binding, ir
 from numba.core import cgutils
 
-from sparselm._llvm import INDEX, INT32, UNIT, Tile, first_rows, masked_load, masked_store
+from sparselm._llvm import INDEX, INT32, UNIT, Tile, first_rows, masked_store
 
 #: Items that a list must have after its last one where blocks are fetched ahead.
 MARGIN = 4
@@ -46,9 +46,10 @@ def accumulators(ka: int, kb: int) -> list[Part]:
 class Items(NamedTuple):
     """A list of blocks: item t is number ``numbers[t]`` of those that begin at ``base``, ``next`` entries apart.
 
-    ``fetched``: entries of a block that are to be fetched ahead.
+    ``bits``: of an entry, at most those of the sum's. ``fetched``: entries of a block that are to be fetched ahead.
     """
 
+    bits: int
     base: ir.Value
     next: ir.Value
     ld: ir.Value
@@ -64,16 +65,16 @@ class Items(NamedTuple):
     def block(self, code, t):
         """Item t; that of a later turn is fetched."""
         if self.fetched:
-            prefetch(code, self.pointer(code, code.builder.add(t, INDEX(MARGIN))), self.fetched)
-        return Columns(code, self.pointer(code, t), self.ld)
+            prefetch(code, self.pointer(code, code.builder.add(t, INDEX(MARGIN))), self.fetched, self.bits)
+        return Columns(code, self.pointer(code, t), self.ld, self.bits)
 
 
-def prefetch(code, pointer, entries):
+def prefetch(code, pointer, entries, bits):
     """Ask for the cache lines of some entries."""
     b, byte = code.builder, ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [byte, INT32, INT32, INT32])
     function = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0")
-    for entry in range(0, entries, _LINE // code.bytes):
+    for entry in range(0, entries, 8 * _LINE // bits):
         line = b.bitcast(code.at(pointer, INDEX(entry)), byte)
         b.call(function, [line, INT32(0), INT32(3), INT32(1)])  # to be read, and to stay; data
 
@@ -81,20 +82,20 @@ def prefetch(code, pointer, entries):
 class Columns:
     """Columns of one block of a sum, as they are stored."""
 
-    def __init__(self, code, pointer, ld):
-        self.code, self.pointer, self.ld = code, pointer, ld
+    def __init__(self, code, pointer, ld, bits):
+        self.code, self.pointer, self.ld, self.bits = code, pointer, ld, bits
 
     def _at(self, column, entry):
         b = self.code.builder
-        return b.add(b.mul(self.ld, INDEX(column)), INDEX(entry))
+        return self.code.at(self.pointer, b.add(b.mul(self.ld, INDEX(column)), INDEX(entry)))
 
     def vector(self, column, entry, lanes):
         """Entries of a column from ``entry`` on; those after the first ``lanes`` are 0."""
-        return self.code.masked_vector(self.pointer, self._at(column, entry), lanes)
+        return self.code.widened_vector(self._at(column, entry), lanes, self.bits)
 
     def number(self, column, entry):
         """One entry."""
-        return self.code.builder.load(self.code.at(self.pointer, self._at(column, entry)))
+        return self.code.widened_number(self._at(column, entry), self.bits)
 
 
 class CombinedColumns:
@@ -165,12 +166,6 @@ class Sum(Tile):
                 sums[n] = self.multiply_add(vectors[along, at], self.broadcast(scalars[along, entry]), sums[n])
         return sums
 
-    def masked_vector(self, pointer, index, count):
-        if count == UNIT:
-            return self.load_column(pointer, index)
-        mask = first_rows(self.builder, INDEX(count))
-        return masked_load(self.builder, self.vector, self.at(pointer, index), mask, self.bytes)
-
     def _entry(self, part, base, ld, lane):
         """Pointer to an entry of C or H."""
         row, column = (part.row, part.column + lane) if part.along else (part.row + lane, part.column)
@@ -192,7 +187,7 @@ class Sum(Tile):
                 for lane in range(part.lanes):
                     value = b.insert_element(value, b.load(self._entry(part, base, ldh, lane)), INT32(lane))
             else:
-                value = self.masked_vector(self._entry(part, base, ldh, 0), INDEX(0), part.lanes)
+                value = self.widened_vector(self._entry(part, base, ldh, 0), part.lanes, 8 * self.bytes)
             inside = b.block
         phi = b.phi(kind)
         phi.add_incoming(zero, before)

@@ -137,7 +137,7 @@ def solve(
                 raise SolverError(f"the analysis was made for {analysis.linear_solver!r}, not for {linear_solver!r}")
             elif not analysis.structure.matches(problem):
                 raise ProblemError("variables, groups or operands changed since the problem was analysed: analyze again")
-            evaluator = Evaluator(problem, analysis.structure)
+            evaluator = Evaluator(problem, analysis.structure, analysis.linear_solver.jacobian_precision)
             model = QuadraticModel(evaluator, analysis.linear_solver, analysis.plan, clock)
         damping = Nielsen() if damping is None else damping
         if not isinstance(damping, AbstractDamping):

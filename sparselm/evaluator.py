@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from sparselm.box import make_box
 from sparselm.errors import NonFiniteStartError
-from sparselm.kernels.correction import correct_for_loss, scale_blocks, squared_norms, whiten_blocks
-from sparselm.linearization import Linearization
+from sparselm.kernels.correction import correct_for_loss, round_blocks, scale_blocks, squared_norms, whiten_blocks
+from sparselm.linear_solvers.base import Precision
+from sparselm.linearization import JacobianArray, Linearization
 from sparselm.losses.base import AbstractLoss
 from sparselm.manifolds.base import AbstractManifold
 from sparselm.problem import Problem, ResidualGroup
@@ -28,7 +29,10 @@ CHUNK = 2**15
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """A stretch of a span with everything its kernels take, for the current and for the trial point."""
+    """A stretch of a span with everything its kernels take, for the current and for the trial point.
+
+    Residuals, weights and losses write J in double precision; ``stored`` is where it is kept in another one.
+    """
 
     residual: AbstractResidual
     manifolds: tuple[AbstractManifold, ...]
@@ -40,6 +44,7 @@ class _Batch:
     r: Array
     trial_r: Array
     J: Array
+    stored: JacobianArray | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +60,9 @@ class _Preparation:
 class Evaluator:
     """Owns the current and the trial point and all buffers; residual kernels are called here and nowhere else."""
 
-    def __init__(self, problem: Problem, structure: Structure) -> None:
+    def __init__(self, problem: Problem, structure: Structure, precision: Precision = "float64") -> None:
         self.structure = structure
-        self.linearization = Linearization(structure)
+        self.linearization = Linearization(structure, precision)
         self.held = structure.held_columns(problem)
         self.box = make_box(problem, structure)
         self._manifolds = [v.manifold for v in problem.variables]
@@ -132,6 +137,8 @@ class Evaluator:
                     s, rho = self._apply_loss(batch.loss, batch.r)
                     correct_for_loss(s, rho, batch.r, batch.J)
                     robust += float(rho[:, 0].sum())
+                if batch.stored is not None:
+                    round_blocks(batch.J, batch.stored)
             if batches[0].loss is None:
                 plain_rows.append(span.rows)
         for J, blocks, column in self._held_entries:
@@ -251,7 +258,7 @@ class Evaluator:
             f"blocks); operands {operands}; data {data}. Correct the start or the data, or leave the block out."
         )
 
-    def _find_held_entries(self, held: BoolArray) -> list[tuple[Array, npt.NDArray[np.intp], int]]:
+    def _find_held_entries(self, held: BoolArray) -> list[tuple[JacobianArray, npt.NDArray[np.intp], int]]:
         """Columns that are there but held: their derivatives count for nothing, not even where they are not finite."""
         found = []
         for span in self.structure.spans:
@@ -273,8 +280,12 @@ class Evaluator:
             weight = weight[span.order]
         loss = None if group.loss is None or group.loss.is_trivial else group.loss
         prepared = self._prepared_buffers(group, span.operands)
-        size = span.num_blocks if loss is None and weight is None and not group.residual.ambient_jacobian else CHUNK
         r, J = self.linearization.block_residuals(span), self.linearization.blocks(span)
+        rounded = J.dtype != np.float64
+        alone = loss is None and weight is None and not group.residual.ambient_jacobian and not rounded
+        size = span.num_blocks if alone else CHUNK
+        chunk = min(size, span.num_blocks), span.dim, span.width
+        double = np.zeros(chunk) if rounded else np.asarray(J, dtype=np.float64)
         trial_r = self._trial_residual[span.rows].reshape(span.num_blocks, span.dim)
 
         def blocks(which: int, part: slice) -> tuple[OperandBlocks, ...]:
@@ -297,7 +308,8 @@ class Evaluator:
                     columns=span.columns,
                     r=r[part],
                     trial_r=trial_r[part],
-                    J=J[part],
+                    J=double[: part.stop - begin] if rounded else double[part],
+                    stored=J[part] if rounded else None,
                 )
             )
         return batches

@@ -11,14 +11,22 @@ from sparselm._jit import sizes_for
 from sparselm.kernels.block_products import MOST
 from sparselm.kernels.products import jacobian_product, transposed_product, transposed_product_and_blocks
 from sparselm.kernels.reductions import damped_reduction, dot, max_abs, model_reduction, num_stretches
+from sparselm.linear_solvers.base import Precision
 from sparselm.structure import Span, SpanOperand, Structure
 
 Array = npt.NDArray[np.float64]
+JacobianArray = npt.NDArray[np.float64] | npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 
 
 class Linearization:
     """r, J, g = Jᵀr, diag JᵀJ and the cost at the current point; whitened, and corrected for losses.
+
+    Parameters
+    ----------
+    structure
+    precision
+        What J is stored in. All else is in double precision, and made from J as it is stored.
 
     Attributes
     ----------
@@ -30,10 +38,10 @@ class Linearization:
     cost : float
     """
 
-    def __init__(self, structure: Structure) -> None:
+    def __init__(self, structure: Structure, precision: Precision = "float64") -> None:
         self.structure = structure
         self.residual: Array = np.zeros(structure.num_rows)
-        self.values: Array = np.zeros(structure.num_values)
+        self.values: JacobianArray = np.zeros(structure.num_values, dtype=precision)
         self.gradient: Array = np.zeros(structure.num_columns)
         self.diagonal: Array = np.zeros(structure.num_columns)
         self.cost = 0.0
@@ -43,7 +51,7 @@ class Linearization:
         self._diagonal_blocks: dict[int, Array] | None = None
         self._current_blocks = False
 
-    def blocks(self, span: Span) -> Array:
+    def blocks(self, span: Span) -> JacobianArray:
         """J of a span as ``(n, dim, width)``, a view."""
         return self.values[span.values].reshape(span.num_blocks, span.dim, span.width)
 
@@ -124,7 +132,8 @@ class Linearization:
     def _add_cross_diagonal(self, span: Span, a: SpanOperand, b: SpanOperand, blocks: npt.NDArray[np.int32]) -> None:
         """(A + B)² = A² + B² + 2AB for the blocks whose operands a and b are one variable."""
         J = self.blocks(span)[blocks]
-        cross = 2.0 * (J[:, :, a.start : a.start + a.width] * J[:, :, b.start : b.start + b.width]).sum(axis=1)
+        A, B = (J[:, :, o.start : o.start + o.width] for o in (a, b))
+        cross = 2.0 * np.einsum("bic,bic->bc", A, B, dtype=np.float64)
         columns = a.layout.column[a.index[blocks]][:, None] + np.arange(a.width)
         np.add.at(self.diagonal, columns, cross)
 
@@ -145,7 +154,7 @@ class Linearization:
         return float(max_abs(x, self._partial))
 
     def jacobian(self) -> sp.csr_array:
-        """J as CSR: on the live buffer where its rows are sorted by construction, a sorted copy otherwise."""
+        """J as CSR: on the live buffer where its rows are sorted by construction, else a sorted copy in double precision."""
         structure = self.structure
         shape = (structure.num_rows, structure.num_columns)
         if structure.rows_sorted:
@@ -154,7 +163,8 @@ class Linearization:
             matrix.has_sorted_indices = True
             matrix.has_canonical_format = True
             return matrix
-        matrix = sp.csr_array((self.values, structure.indices, structure.indptr), shape=shape, copy=True)
+        values = self.values.astype(np.float64)  # a copy, in which duplicates are summed
+        matrix = sp.csr_array((values, structure.indices.copy(), structure.indptr.copy()), shape=shape)
         matrix.sum_duplicates()
         return matrix
 

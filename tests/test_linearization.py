@@ -1,11 +1,14 @@
 """The numeric core against dense NumPy: J, gradient, diagonal, cost, weights, losses, held components, thread counts."""
 
+import functools
+
 import numba
 import numpy as np
 import pytest
 from small_problems import LinearBlocks, Rosenbrock, mixed_problem
 
 import sparselm as slm
+from sparselm import evaluator
 from sparselm.evaluator import Evaluator
 from sparselm.gather import PIECE
 from sparselm.structure import Structure
@@ -97,6 +100,37 @@ def test_linearization_equals_the_dense_oracle(hold, keep_held_columns, weight):
     np.testing.assert_allclose(operator @ v, expected @ v, atol=1e-12 * np.abs(expected @ v).max())
     np.testing.assert_allclose(operator.T @ u, expected.T @ u, atol=1e-12 * np.abs(expected.T @ u).max())
     assert lin.predicted_reduction(expected @ v) == pytest.approx(0.5 * r @ r - 0.5 * np.sum((r[order] + expected @ v) ** 2))
+
+
+@pytest.mark.parametrize("keep_held_columns", [False, True])
+def test_single_precision_rounds_what_double_precision_has(keep_held_columns, monkeypatch):
+    """In several chunks, with weights and losses; twice, since the chunks' buffers serve again."""
+    monkeypatch.setattr(evaluator, "CHUNK", 16)
+    rng = np.random.default_rng(4)
+    problem = mixed_problem(rng)
+    for group, loss in zip(problem.residuals, (None, slm.Huber(0.3), slm.Cauchy(1.0)), strict=True):
+        group.set_weight(sqrt_information=rng.standard_normal((group.residual.dim, group.residual.dim)))
+        group.loss = loss
+    structure = Structure(problem, keep_held_columns=keep_held_columns)
+    double, single = (Evaluator(problem, structure, precision) for precision in ("float64", "float32"))
+    for _ in range(2):
+        one, other = double.linearize(), single.linearize()
+        assert other.values.dtype == np.float32
+        np.testing.assert_array_equal(other.values, one.values.astype(np.float32))
+        np.testing.assert_array_equal(other.residual, one.residual)
+        assert other.cost == one.cost
+        J, u = other.jacobian().toarray().astype(np.float64), rng.standard_normal(structure.num_rows)
+        close = functools.partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12 * np.abs(J).max() ** 2)
+        close(other.gradient, J.T @ other.residual)
+        close(other.diagonal, (J**2).sum(axis=0))
+        v, products = rng.standard_normal(structure.num_columns), (np.empty(len(u)), np.empty(structure.num_columns))
+        other.jvp(v, products[0])
+        other.vjp(u, products[1])
+        close(products[0], J @ v)
+        close(products[1], J.T @ u)
+        for evaluated in (double, single):
+            evaluated.move_trial(0.1 * v)
+            evaluated.accept_trial()
 
 
 def test_held_components_have_no_columns_and_spans_follow_them():

@@ -1,4 +1,4 @@
-"""What happens to a block's residual and Jacobian after the user's function: whitening, then the loss."""
+"""What happens to a block's residual and Jacobian after the user's function: whitening, the loss, and rounding."""
 
 from __future__ import annotations
 
@@ -94,3 +94,14 @@ def correct_for_loss(s, rho, r, J):
                 r[b, i] *= root / (1.0 - alpha)
                 for c in range(width):
                     J[b, i, c] *= root
+
+
+@kernel
+def round_blocks(J, stored):
+    """Copy J into another precision."""
+    num_blocks, dim, width = J.shape
+    for task in prange((num_blocks + TASK - 1) // TASK):
+        for b in range(task * TASK, min(num_blocks, (task + 1) * TASK)):
+            for i in range(dim):
+                for c in range(width):
+                    stored[b, i, c] = J[b, i, c]

@@ -93,7 +93,7 @@ def accumulate_products(dim, ka, kb):
                         block = order[q]
                         for i in range(height):
                             for r in range(rows):
-                                factor = J[block, i, a + r]
+                                factor = np.float64(J[block, i, a + r])
                                 for c in range(columns):
                                     S[r * columns + c] += factor * J[block, i, b + c]
                 slot = piece_slot[piece]

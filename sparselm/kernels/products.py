@@ -56,7 +56,7 @@ def transposed_product(dim, width, with_diagonal):
                     for i in range(height):
                         factor = u[b, i]
                         for c in range(size):
-                            entry = J[b, i, start + c]
+                            entry = np.float64(J[b, i, start + c])  # before it is squared
                             sums[c] += entry * factor
                             if with_diagonal:
                                 sums[size + c] += entry * entry
@@ -113,10 +113,11 @@ def transposed_product_and_blocks(dim, width):
                     for i in range(height):
                         factor = u[b, i]
                         for c in range(size):
-                            sums[area + c] += J[b, i, start + c] * factor
+                            entry = np.float64(J[b, i, start + c])
+                            sums[area + c] += entry * factor
                             if not by_vectors:
                                 for r in range(size):
-                                    sums[c * size + r] += J[b, i, start + c] * J[b, i, start + r]
+                                    sums[c * size + r] += entry * J[b, i, start + r]
                 slot = piece_slot[piece]
                 if slot >= 0:
                     for c in range(area + size):

@@ -263,13 +263,3 @@ def projected_diagonal(dim, k, d):
                         A[at + r] -= partial[slot, r]
 
     return run
-
-
-@kernel
-def convert(source, target):
-    """Copy into another precision."""
-    n = source.shape[0]
-    size = 1 << 16
-    for task in prange((n + size - 1) // size):
-        for i in range(task * size, min(n, (task + 1) * size)):
-            target[i] = source[i]

@@ -8,34 +8,16 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from sparselm._llvm import INDEX, INT32, UNIT, Tile, address, first_rows, masked_load, masked_store
+from sparselm._llvm import INDEX, INT32, UNIT, Tile, address, first_rows, masked_store
 
 
 def _code(builder):
     return Tile(builder, UNIT, 1, 64)
 
 
-def _load(code, bits, pointer, lanes):
-    """The first ``lanes`` entries from a pointer on as a vector in double precision, 0 in the other lanes."""
-    b = code.builder
-    entry = ir.DoubleType() if bits == 64 else ir.FloatType()
-    kind = ir.VectorType(entry, UNIT)
-    if lanes == UNIT:
-        value = b.load(b.bitcast(pointer, kind.as_pointer()))
-        value.align = bits // 8
-    else:
-        value = masked_load(b, kind, pointer, first_rows(b, INDEX(lanes)), bits // 8)
-    return value if bits == 64 else b.fpext(value, code.vector)
-
-
 def _chunks(k):
     """Where vectors of k numbers begin, and how many lanes of each are in use."""
     return [(at, min(UNIT, k - at)) for at in range(0, k, UNIT)]
-
-
-def _number(code, bits, pointer):
-    value = code.builder.load(pointer)
-    return value if bits == 64 else code.builder.fpext(value, code.entry)
 
 
 @intrinsic(prefer_literal=True)
@@ -54,9 +36,9 @@ def dot_short(typing_context, k, A, a, x, c):
         for at, lanes in _chunks(size):
             own, other = builder.gep(A, [INDEX(at)]), builder.gep(x, [INDEX(at)])
             if lanes == 1:
-                rest = builder.fmul(_number(code, bits, own), builder.load(other))
+                rest = builder.fmul(code.widened_number(own, bits), builder.load(other))
                 continue
-            left, right = _load(code, bits, own, lanes), _load(code, 64, other, lanes)
+            left, right = code.widened_vector(own, lanes, bits), code.widened_vector(other, lanes, 64)
             total = builder.fmul(left, right) if total is None else code.multiply_add(left, right, total)
         if total is None:
             return rest
@@ -94,13 +76,13 @@ def add_rows(typing_context, k, dim, y, c, A, a, ld, v, at):
             if lanes == 1:
                 total = builder.load(place)
                 for start, factor in zip(starts, factors, strict=True):
-                    value = _number(code, bits, builder.gep(start, [INDEX(first)]))
+                    value = code.widened_number(builder.gep(start, [INDEX(first)]), bits)
                     total = code.scalar_multiply_add(value, factor, total)
                 builder.store(total, place)
                 continue
-            total = _load(code, 64, place, lanes)
+            total = code.widened_vector(place, lanes, 64)
             for start, factor in zip(starts, factors, strict=True):
-                value = _load(code, bits, builder.gep(start, [INDEX(first)]), lanes)
+                value = code.widened_vector(builder.gep(start, [INDEX(first)]), lanes, bits)
                 total = code.multiply_add(value, code.broadcast(factor), total)
             if lanes == UNIT:
                 code.store_column(total, place, INDEX(0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sparselm.structure import Structure
 
 Array = npt.NDArray[np.float64]
+Precision = Literal["float64", "float32"]
 
 
 class Need(Enum):
@@ -67,6 +68,14 @@ class AbstractLinearSolver(ABC):
 
     #: What the solver reads of a linearisation.
     needs: ClassVar[frozenset[Need]]
+
+    @property
+    def jacobian_precision(self) -> Precision:
+        """What J is stored in while this solver is at work; residuals are linearised in double precision and then rounded.
+
+        Gradient, diagonal and costs stay in double precision, but the gradient is that of the J that is stored.
+        """
+        return "float64"
 
     @abstractmethod
     def analyze(self, structure: Structure, previous: Any = None) -> Any:

@@ -183,7 +183,7 @@ def check_linear_solver(
         for _ in range(2):
             for group in problem.residuals:
                 group.set_data(tuple(rng.standard_normal(array.shape) for array in group.data))
-            linearization = Evaluator(problem, structure).linearize()
+            linearization = Evaluator(problem, structure, solver.jacobian_precision).linearize()
             systems = [solver.prepare(plan, linearization) for plan in plans]
             for number, damping in enumerate(_dampings(structure.num_columns, rng)):
                 check.solves(systems[number % 2], linearization, damping, rng)
@@ -217,7 +217,7 @@ class _Check:
         given = damping.copy()
         factor = self._solver.factorize(system, damping)
         self._require(not isinstance(factor, Failure), f"factorize returns {factor} for a positive definite matrix")
-        J = linearization.jacobian().toarray()
+        J = linearization.jacobian().toarray().astype(np.float64)
         free = np.isfinite(damping)
         H = (J.T @ J)[np.ix_(free, free)] + np.diag(damping[free])
         unit = np.zeros(n)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparselm.evaluator import Evaluator
-from sparselm.linear_solvers.base import Failure
+from sparselm.linear_solvers.base import Failure, Precision
 from sparselm.linear_solvers.schur.pcg import Form, SchurPCG, SchurPCGPlan
 from sparselm.linearization import Linearization
 from sparselm.preconditioners.base import AbstractPreconditioner
@@ -75,16 +75,18 @@ def random_cameras(rng: np.random.Generator, *, isolated: bool = True) -> Proble
     return problem
 
 
-def random_system(shape: str, rng: np.random.Generator) -> tuple[Structure, Linearization]:
+def random_system(
+    shape: str, rng: np.random.Generator, precision: Precision = "float64"
+) -> tuple[Structure, Linearization]:
     """A problem of one of ``ELIMINATED``, and its linearisation."""
     problem = random_cameras(rng) if shape == "cameras" else random_problem(shape, rng)
     structure = Structure(problem)
-    return structure, Evaluator(problem, structure).linearize()
+    return structure, Evaluator(problem, structure, precision).linearize()
 
 
 def dense_matrix(linearization: Linearization, damping: Array) -> Array:
     """JᵀJ + D, with the identity's row and column where D = +∞ holds a component."""
-    J = linearization.jacobian().toarray()
+    J = linearization.jacobian().toarray().astype(np.float64)
     held = np.isinf(damping)
     J[:, held] = 0.0
     A: Array = J.T @ J + np.diag(np.where(held, 1.0, damping))

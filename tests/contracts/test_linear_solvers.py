@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sparselm.linear_solvers import DenseCholesky
+from sparselm.linear_solvers.schur import SchurPCG
 from sparselm.testing import check_linear_solver
 
 REGISTERED = {entry.name: entry.load() for entry in entry_points(group="sparselm.linear_solvers")}
@@ -34,6 +35,11 @@ def test_contract(name):
         pytest.skip("scikit-sparse is not installed")
     solver, options = instance(name)
     check_linear_solver(solver, **options)
+
+
+def test_contract_with_the_jacobian_in_single_precision():
+    solver = SchurPCG(form="explicit", precision="float32", tolerance=1e-14, max_iterations=2000)
+    check_linear_solver(solver, tolerance=1e-11, fails_when_singular=False)
 
 
 class _Faulty(DenseCholesky):

@@ -23,7 +23,7 @@ def cases(seed):
         yield d, ka, kb, (number + seed) % 2, *fetched
 
 
-def compile_cases(chosen, dtype):
+def compile_cases(chosen, dtype, of_factors):
     """One compiled function of all cases, told apart by their number: sizes are literals in a call.
 
     Compiled one by one they took twice as long.
@@ -34,7 +34,7 @@ def compile_cases(chosen, dtype):
     space = {"sum_products": sum_products}
     exec("\n".join(lines), space)
     array, items, i = types.Array(DTYPES[dtype], 1, "C"), types.Array(types.int32, 1, "C"), types.int64
-    block = (array, i, i, i, items)
+    block = (types.Array(DTYPES[of_factors], 1, "C"), i, i, i, items)
     signature = (i, array, i, i, array, i, i, *block, *block, i, i)
     return numba.njit(signature, fastmath={"contract", "nsz"})(space["run"])
 
@@ -67,13 +67,16 @@ def test_accumulators_take_each_entry_once(ka):
     assert len(accumulators(9, 9)) == 11
 
 
-@pytest.mark.parametrize(("seed", "dtype"), [(0, np.float64), (1, np.float64), (0, np.float32)])
-def test_sums_are_those_of_dense_products(seed, dtype):
+@pytest.mark.parametrize(
+    ("seed", "dtype", "of_factors"),
+    [(0, np.float64, np.float64), (0, np.float32, np.float32), (1, np.float64, np.float32)],
+)
+def test_sums_are_those_of_dense_products(seed, dtype, of_factors):
     chosen = list(cases(seed))
-    run = compile_cases(chosen, dtype)
+    run = compile_cases(chosen, dtype, of_factors)
     rng = np.random.default_rng(seed)
     for number, (d, ka, kb, negative, *_) in enumerate(chosen):
-        A, B = (Blocks(rng, n, k, d, dtype, start) for n, k, start in ((5, ka, 3), (7, kb, 2)))
+        A, B = (Blocks(rng, n, k, d, of_factors, start) for n, k, start in ((5, ka, 3), (7, kb, 2)))
         for length, start in ((9, "another"), (4, "zero"), (1, "itself"), (0, "another"), (0, "zero"), (0, "itself")):
             begin = int(rng.integers(0, 3))
             I, J = (rng.integers(0, n, begin + length + MARGIN).astype(np.int32) for n in (5, 7))
@@ -105,10 +108,11 @@ def test_sums_are_those_of_dense_products(seed, dtype):
             assert np.array_equal(before, C, equal_nan=True), (d, ka, kb, start, length)
 
 
-def test_arrays_of_two_precisions_are_refused():
+@pytest.mark.parametrize("precisions", [(np.float64, np.float32, np.float32), (np.float32, np.float32, np.float64)])
+def test_mixed_sums_and_factors_of_a_higher_precision_are_refused(precisions):
     @numba.njit
-    def run(A, B, I):
-        sum_products(1, 1, 1, 0, 0, 0, A, 0, 1, A, -1, 1, A, 0, 1, 1, I, B, 0, 1, 1, I, 0, 1)
+    def run(C, H, A, I):
+        sum_products(1, 1, 1, 0, 0, 0, C, 0, 1, H, -1, 1, A, 0, 1, 1, I, A, 0, 1, 1, I, 0, 1)
 
     with pytest.raises(numba.TypingError, match="sum_products"):
-        run(np.zeros(1), np.zeros(1, dtype=np.float32), np.zeros(1, dtype=np.int32))
+        run(*(np.zeros(1, dtype=dtype) for dtype in precisions), np.zeros(1, dtype=np.int32))

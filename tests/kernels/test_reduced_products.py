@@ -8,7 +8,6 @@ from sparselm.kernels.reduced_products import (
     GATHER,
     SCATTER,
     WHOLE,
-    convert,
     implicit_product,
     projected_diagonal,
     sum_lanes,
@@ -301,11 +300,3 @@ def test_lanes_are_summed_in_order_and_cleared(n):
     for part in parts:
         expected += part
     np.testing.assert_array_equal(summed(parts), expected)
-
-
-@pytest.mark.parametrize("n", [0, 3, (1 << 16) + 5])
-def test_conversion_rounds(n):
-    source = np.random.default_rng(0).standard_normal(n)
-    target = np.full(n, np.nan, dtype=np.float32)
-    convert(source, target)
-    np.testing.assert_array_equal(target, source.astype(np.float32))

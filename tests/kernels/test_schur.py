@@ -298,11 +298,15 @@ def test_orthogonalize_and_products_through_j_and_q(dim, k, d, how):
 
 
 @pytest.mark.parametrize("how", [ANY, SIZED])
-@pytest.mark.parametrize(("dim", "d", "ka", "kb"), [(2, 3, 9, 9), (3, 2, 9, 1), (1, 1, 1, 9), (3, 6, 7, 17)])
-def test_subtract_projected_pairs(dim, d, ka, kb, how):
+@pytest.mark.parametrize(
+    ("dim", "d", "ka", "kb", "precision"),
+    [(2, 3, 9, 9, np.float64), (2, 3, 9, 9, np.float32), (3, 2, 9, 1, np.float64), (1, 1, 1, 9, np.float64),
+     (3, 6, 7, 17, np.float64)],
+)  # fmt: skip
+def test_subtract_projected_pairs(dim, d, ka, kb, precision, how):
     rng = np.random.default_rng([dim, d, ka, kb])
     n, num_sums, area, width, at_a, at_b = 30, 11, ka * kb, ka + kb + 3, 2, ka + 2
-    J, Q = rng.standard_normal((n, dim, width)), rng.standard_normal((n, dim, d))
+    J, Q = rng.standard_normal((n, dim, width)).astype(precision), rng.standard_normal((n, dim, d))
     J[:, :, :2] = J[:, :, -1] = np.nan
     counts = rng.integers(0, 40, num_sums)
     counts[2] = 0

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sparselm.errors import SolverError, SparselmError
+from sparselm.linear_solvers.base import Precision
 from sparselm.linear_solvers.block_cholesky.matrix import MatrixPattern, copy_values
-from sparselm.linear_solvers.block_cholesky.numeric import Numeric, Precision
+from sparselm.linear_solvers.block_cholesky.numeric import Numeric
 from sparselm.linear_solvers.block_cholesky.numeric import refine as refine_steps
 from sparselm.linear_solvers.block_cholesky.symbolic import Symbolic, build_symbolic
 from sparselm.linear_solvers.ordering import Choice, Ordering, extend_ordering, find_ordering

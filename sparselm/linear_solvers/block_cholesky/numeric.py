@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import numba
 import numpy as np
@@ -14,10 +13,10 @@ from sparselm._llvm import UNIT
 from sparselm.kernels.frontal_solve import Solve, solve
 from sparselm.kernels.multifrontal import Numbers, factorize, multiply
 from sparselm.kernels.strips import VALUES, solve_strips, solve_strips_wide
+from sparselm.linear_solvers.base import Precision
 from sparselm.linear_solvers.block_cholesky.symbolic import Symbolic
 
 Array = npt.NDArray[np.float64]
-Precision = Literal["float64", "float32"]
 
 # Right-hand sides that are done together, and the fewest in a call for which that is faster than one by one. What is left
 # over in such a call is done together too, and rounded as the others.

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sparselm.errors import SolverError
-from sparselm.linear_solvers.base import AbstractLinearSolver, Failure, Need, SolveFacts
-from sparselm.linear_solvers.block_cholesky.numeric import Numeric, Precision, refine
+from sparselm.linear_solvers.base import AbstractLinearSolver, Failure, Need, Precision, SolveFacts
+from sparselm.linear_solvers.block_cholesky.numeric import Numeric, refine
 from sparselm.linear_solvers.block_cholesky.symbolic import Symbolic, build_symbolic
 from sparselm.linear_solvers.normal_equations import BlockPattern, BlockSums
 from sparselm.linear_solvers.ordering import Choice, extend_ordering, find_ordering, inverse_order

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sparselm.errors import SolverError
-from sparselm.linear_solvers.base import AbstractLinearSolver, Failure, Need, SolveFacts
-from sparselm.linear_solvers.block_cholesky.numeric import Numeric, Precision, refine
+from sparselm.linear_solvers.base import AbstractLinearSolver, Failure, Need, Precision, SolveFacts
+from sparselm.linear_solvers.block_cholesky.numeric import Numeric, refine
 from sparselm.linear_solvers.block_cholesky.solver import SINGLE_STEPS
 from sparselm.linear_solvers.ordering import Choice as OrderingChoice
 from sparselm.linear_solvers.ordering import inverse_order

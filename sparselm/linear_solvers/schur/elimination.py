@@ -34,7 +34,7 @@ from sparselm.linear_solvers.normal_equations import BlockPattern, BlockSums
 from sparselm.linear_solvers.schur.partition import Coupling, EliminatedBlocks, Partition, Source
 
 if TYPE_CHECKING:
-    from sparselm.linearization import Linearization
+    from sparselm.linearization import JacobianArray, Linearization
 
 Array = npt.NDArray[np.float64]
 
@@ -218,6 +218,6 @@ class EliminatedPart:
                 )
         backward_blocks(d)(self.inverse, self.blocks.column, self._z, x)
 
-    def _J(self, source: Source) -> Array:
+    def _J(self, source: Source) -> JacobianArray:
         assert self.linearization is not None
         return self.linearization.blocks(source.span)

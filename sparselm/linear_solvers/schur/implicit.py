@@ -3,10 +3,10 @@
 With J_k and J_e the kept and eliminated columns of J, S x = J_kᵀ (J_k x − J_e (V + D)⁻¹ J_eᵀ J_k x) + D x: what an
 eliminated block contributes is computed from its own residual blocks while these are in cache.
 
-In single precision J_e is replaced by Q = J_e L_e⁻ᵀ, L_e L_eᵀ = V_e + D_e. Where D is small, I − Q Qᵀ projects onto the
-complement of the range of J_e, as the orthogonal factor of a QR decomposition of the points' columns does: no digits are
-lost in a difference of H and W V⁻¹ Wᵀ, however nearly dependent these columns are. L_e is found in double precision, from J
-itself.
+In single precision, in which J is stored then, J_e is replaced by Q = J_e L_e⁻ᵀ, L_e L_eᵀ = V_e + D_e. Where D is small,
+I − Q Qᵀ projects onto the complement of the range of J_e, as the orthogonal factor of a QR decomposition of the points'
+columns does: no digits are lost in a difference of H and W V⁻¹ Wᵀ, however nearly dependent these columns are. L_e is found
+in double precision.
 
 References
 ----------
@@ -27,13 +27,12 @@ from sparselm.kernels.reduced_products import (
     GATHER,
     SCATTER,
     WHOLE,
-    convert,
     implicit_product,
     projected_diagonal,
     sum_lanes,
 )
 from sparselm.kernels.schur import apply_inverses, orthogonalize
-from sparselm.linear_solvers.block_cholesky.numeric import Precision
+from sparselm.linear_solvers.base import Precision
 from sparselm.linear_solvers.normal_equations import BlockPattern, BlockSums
 from sparselm.linear_solvers.schur.complement import ReducedPattern
 from sparselm.linear_solvers.schur.elimination import Elimination
@@ -41,7 +40,7 @@ from sparselm.linear_solvers.schur.partition import Partition
 from sparselm.linear_solvers.schur.reduced_system import AbstractSchurSystem
 
 if TYPE_CHECKING:
-    from sparselm.linearization import Linearization
+    from sparselm.linearization import JacobianArray, Linearization
     from sparselm.structure import Span, SpanOperand
 
 Array = npt.NDArray[np.float64]
@@ -133,10 +132,9 @@ class ImplicitSystem(AbstractSchurSystem):
         self._v: Array = np.zeros(rows)
         slots = [k.operand.gather.num_slots * k.operand.width for _, kept in self._bare for k in kept]
         self._partial: Array = np.zeros(max(slots, default=0))
-        single = precision == "float32"
-        self._single = np.zeros(structure.num_values, dtype=np.float32) if single else None
+        self._has_basis = precision == "float32"
         self._Q = [
-            np.zeros((t.span.num_blocks, t.span.dim, t.eliminated.width), dtype=np.float32) if single else None
+            np.zeros((t.span.num_blocks, t.span.dim, t.eliminated.width), dtype=np.float32) if self._has_basis else None
             for t in self._terms
         ]
         self._diagonal_sums = self._bind_diagonal()
@@ -221,8 +219,6 @@ class ImplicitSystem(AbstractSchurSystem):
     def prepare(self, linearization: Linearization) -> None:
         self.linearization = linearization
         self._elimination.prepare(linearization)
-        if self._single is not None:
-            convert(linearization.values, self._single)
         self._has_H = False
 
     def factorize(self, damping: Array) -> int:
@@ -233,16 +229,14 @@ class ImplicitSystem(AbstractSchurSystem):
             for terms, Q in zip(self._terms, self._Q, strict=True):
                 if Q is not None:
                     o, inverse = terms.eliminated, self._elimination.parts[terms.part].inverse
-                    J = self.linearization.blocks(terms.span)
+                    J = self._blocks(terms.span)
                     sizes = sizes_for(self._num_alike(terms.span), terms.span.dim, o.width)
                     orthogonalize(*sizes)(J, o.start, o.index, terms.number, inverse, Q)
         return block
 
-    def _blocks(self, span: Span) -> Array:
-        if self._single is None:
-            assert self.linearization is not None
-            return self.linearization.blocks(span)
-        return self._single[span.values].reshape(span.num_blocks, span.dim, span.width)
+    def _blocks(self, span: Span) -> JacobianArray:
+        assert self.linearization is not None
+        return self.linearization.blocks(span)
 
     def _run(self, mode: int, turn: int, *, with_x: bool) -> None:
         """One pass over the residual blocks of a span."""
@@ -267,7 +261,7 @@ class ImplicitSystem(AbstractSchurSystem):
 
     def _solve_eliminated(self) -> None:
         """u ← (V + D)⁻¹ w, in place; with the basis Q, u = w."""
-        if self._single is None:
+        if not self._has_basis:
             for part, w in zip(self._elimination.parts, self._w, strict=True):
                 apply_inverses(part.blocks.size)(part.inverse, w, True)
 
@@ -306,7 +300,7 @@ class ImplicitSystem(AbstractSchurSystem):
     def forward(self, b: Array, reduced: Array) -> None:
         for part, w in zip(self._elimination.parts, self._w, strict=True):
             w[:] = part.begin(b)
-            if self._single is None:  # J_e (V + D)⁻¹ b_e = J_e L⁻ᵀ c
+            if not self._has_basis:  # J_e (V + D)⁻¹ b_e = J_e L⁻ᵀ c
                 apply_inverses(part.blocks.size)(part.inverse, w, False)
         for turn in range(len(self._terms)):
             self._run(SCATTER, turn, with_x=False)
@@ -320,7 +314,7 @@ class ImplicitSystem(AbstractSchurSystem):
         self._x[: self._columns] = reduced
         self._gather(list(range(len(self._terms))))
         for part, w in zip(self._elimination.parts, self._w, strict=True):
-            part.finish(w, x, orthonormal=self._single is not None)
+            part.finish(w, x, orthonormal=self._has_basis)
 
     def kept_diagonal(self, out: Array) -> None:
         out[:] = self._kept_blocks()
@@ -338,7 +332,7 @@ class ImplicitSystem(AbstractSchurSystem):
         out[:] = self._kept_blocks()
         place = np.append(self.place, -1)
         for t in self._terms:
-            inverse, J = self._elimination.parts[t.part].inverse, self._linearized(t.span)
+            inverse, J = self._elimination.parts[t.part].inverse, self._blocks(t.span)
             for k in t.kept:
                 o, g = k.operand, k.operand.gather
                 partial = np.zeros((g.num_slots, o.width * o.width))
@@ -352,10 +346,6 @@ class ImplicitSystem(AbstractSchurSystem):
 
     def _num_alike(self, span: Span) -> int:
         return self.partition.structure.num_alike(span)
-
-    def _linearized(self, span: Span) -> Array:
-        assert self.linearization is not None
-        return self.linearization.blocks(span)
 
 
 def _touches_twice(span: Span, kept: tuple[_Kept, ...]) -> npt.NDArray[np.bool_]:

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparselm.errors import SolverError
-from sparselm.linear_solvers.base import AbstractLinearSolver, Failure, Need, SolveFacts
-from sparselm.linear_solvers.block_cholesky.numeric import Precision
+from sparselm.linear_solvers.base import AbstractLinearSolver, Failure, Need, Precision, SolveFacts
 from sparselm.linear_solvers.schur.choice import Choice, choose_eliminated
 from sparselm.linear_solvers.schur.cholesky import NOT_POSITIVE_DEFINITE
 from sparselm.linear_solvers.schur.complement import ReducedPattern
@@ -47,8 +46,9 @@ class SchurPCG(AbstractLinearSolver):
     eliminate
         Names of variable groups to eliminate; by default those are looked for whose blocks are small and unconnected.
     precision
-        ``"float32"`` keeps, for the implicit form, a copy of J and the basis Q of the eliminated columns in single
-        precision: half of what a product reads. Right-hand sides, sums and x stay in double precision.
+        ``"float32"`` keeps J in single precision and, for the implicit form, the basis Q of its eliminated columns besides:
+        half the memory, and half of what is read. Right-hand sides, sums, S where it is formed, and x stay in double
+        precision.
     forcing
         η: iteration i is the last where i (Q_i − Q_{i−1}) ≤ η Q_i, Q being the quadratic model.
     tolerance
@@ -66,6 +66,10 @@ class SchurPCG(AbstractLinearSolver):
     max_iterations: int = 500
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.BLOCKS, Need.NORMAL})
+
+    @property
+    def jacobian_precision(self) -> Precision:
+        return self.precision
 
     def analyze(self, structure: Structure, previous: Any = None) -> SchurPCGPlan:
         """Choose what to eliminate, and allocate."""
@@ -85,8 +89,6 @@ class SchurPCG(AbstractLinearSolver):
             raise SolverError(f"SchurPCG: form {self.form!r}, expected explicit or implicit")
         if self.precision not in get_args(Precision):
             raise SolverError(f"SchurPCG: precision {self.precision!r}, expected float64 or float32")
-        if self.precision == "float32" and self.form == "explicit":
-            raise SolverError("SchurPCG: precision float32 is for the implicit form; use form='implicit'")
         if not isinstance(self.preconditioner, AbstractPreconditioner):
             raise SolverError(
                 f"SchurPCG: preconditioner must be an instance such as slm.SchurJacobi(), got {self.preconditioner!r}"
@@ -144,7 +146,8 @@ class SchurPCG(AbstractLinearSolver):
         return SolveFacts(
             inner_iterations=outcome.iterations,
             residual_norm=outcome.residual_norm,
-            conjugate_residual=guess is None and self.precision == "float64",
+            # Q is rounded apart from the J that the gradient is made from.
+            conjugate_residual=guess is None and (self.precision == "float64" or self.form == "explicit"),
         )
 
     def describe(self, plan: SchurPCGPlan) -> str:
