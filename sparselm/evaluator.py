@@ -282,8 +282,8 @@ class Evaluator:
         prepared = self._prepared_buffers(group, span.operands)
         r, J = self.linearization.block_residuals(span), self.linearization.blocks(span)
         rounded = J.dtype != np.float64
-        alone = loss is None and weight is None and not group.residual.ambient_jacobian and not rounded
-        size = span.num_blocks if alone else CHUNK
+        followed = loss is not None or weight is not None or group.residual.ambient_jacobian or rounded
+        size = CHUNK if followed else span.num_blocks
         chunk = min(size, span.num_blocks), span.dim, span.width
         double = np.zeros(chunk) if rounded else np.asarray(J, dtype=np.float64)
         trial_r = self._trial_residual[span.rows].reshape(span.num_blocks, span.dim)

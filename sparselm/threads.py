@@ -11,9 +11,13 @@ from typing import Any
 
 import numba
 import numpy as np
+import numpy.typing as npt
 
 from sparselm._jit import load_openmp
 from sparselm.errors import SolverError
+
+# Entries of vectors up to which OpenBLAS does a product of two with one thread (10,000; less, to be safe).
+_WAKING = 8000
 
 _blas_lock = threading.Lock()
 _blas_wanted: list[int] = []  # by those who hold BLAS to a number of threads now, in the order in which they came
@@ -71,6 +75,14 @@ def serial_blas() -> Iterator[None]:
         return
     with _hold_blas(1, lambda number: _blas_controller().limit(limits=number)):
         yield
+
+
+def quiet_dot(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> float:
+    """xᵀy of two vectors, without BLAS where it would wake its threads.
+
+    Once woken these wait actively for a tenth of a second, on processors that the next kernels need.
+    """
+    return float(x @ y if len(x) < _WAKING else np.einsum("i,i->", x, y))
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from sparselm.linear_solvers.block_cholesky.symbolic import Symbolic, build_symb
 from sparselm.linear_solvers.normal_equations import BlockPattern
 from sparselm.linear_solvers.ordering import find_ordering
 from sparselm.linear_solvers.schur.choice import Choice, choose_eliminated, is_worthwhile
-from sparselm.linear_solvers.schur.implicit import LANES
+from sparselm.linear_solvers.schur.implicit import LANES, MOST_KEPT
 from sparselm.linear_solvers.schur.symbolic import SchurSymbolic, find_symbolic
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ class EliminationCounts:
         Residual blocks times the kept operands that they couple with an eliminated one.
     residual_blocks, basis_entries : int
         Residual blocks with an eliminated operand, and the entries of their Q.
+    places : int
+        Couplings of residual blocks with more kept operands than there are kernels of known sizes for, which are listed.
     pairs : int
         Pairs of couplings that S sums: Σ t (t + 1) / 2 over the couplings t of each eliminated block.
     pair_flops : float
@@ -107,6 +109,7 @@ class EliminationCounts:
     couplings: int
     residual_blocks: int
     basis_entries: int
+    places: int
     pairs: int
     pair_flops: float
 
@@ -117,7 +120,7 @@ def count_elimination(structure: Structure, choice: Choice) -> EliminationCounts
     kept_sizes = sizes[~choice.eliminated]
     tracks = np.zeros(structure.num_blocks, dtype=np.int64)
     widths = np.zeros(structure.num_blocks, dtype=np.int64)
-    couplings = residual_blocks = basis = 0
+    couplings = residual_blocks = basis = places = 0
     for span in structure.spans:
         present = [o for o in span.operands if o.width]
         for operand in present:
@@ -130,6 +133,7 @@ def count_elimination(structure: Structure, choice: Choice) -> EliminationCounts
             tracks += len(others) * seen
             widths += sum(o.width for o in others) * seen
             couplings += len(others) * len(own)
+            places += len(others) * len(own) if len(others) > MOST_KEPT else 0
             residual_blocks += len(own)
             basis += len(own) * span.dim * operand.width
     pairs = tracks * (tracks + 1) // 2
@@ -147,6 +151,7 @@ def count_elimination(structure: Structure, choice: Choice) -> EliminationCounts
         couplings=couplings,
         residual_blocks=residual_blocks,
         basis_entries=basis,
+        places=places,
         pairs=sum_exactly(pairs),
         pair_flops=float(operations),
     )
@@ -174,7 +179,7 @@ def shared_memory(structure: Structure) -> int:
 def implicit_memory(n: EliminationCounts) -> int:
     """Bytes of ``SchurPCG``: blocks, vectors, and what lists residual blocks by eliminated one."""
     total = 8 * (n.diagonal_entries + 2 * n.kept_area) + 8 * (LANES + 12) * n.kept_columns
-    total += _NUMBER_BYTES * n.num_blocks + _PASSING_BYTES * n.residual_blocks
+    total += _NUMBER_BYTES * n.num_blocks + _PASSING_BYTES * n.residual_blocks + 8 * n.places
     for count, size in n.eliminated:
         total += _eliminated_memory(count, size) + count * (8 * size + 4 + 8 + 4)
     return total

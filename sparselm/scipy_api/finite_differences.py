@@ -39,6 +39,7 @@ import scipy.sparse as sp
 from sparselm.kernels.colouring import colour_columns
 from sparselm.kernels.gather import counting_sort
 from sparselm.scipy_api.systems import squared_column_norms
+from sparselm.threads import quiet_dot
 
 Array = npt.NDArray[np.float64]
 IndexArray = npt.NDArray[np.int32]
@@ -229,7 +230,8 @@ class DifferencedJacobian:
         """J at x, where f is f0."""
         J = self._differences(x, f0, self._lengths)
         norms = np.sqrt(squared_column_norms(J))
-        self._largest = max(self._largest, float(np.linalg.norm(f0)), float((norms * np.abs(x)).max(initial=0.0)))
+        f = f0.astype(np.float64)
+        self._largest = max(self._largest, math.sqrt(quiet_dot(f, f)), float((norms * np.abs(x)).max(initial=0.0)))
         matter = norms > 0.0
         usual = math.exp(np.log(norms[matter]).mean()) if matter.any() else 0.0
         size = max(self._largest, SHORTEST * usual)

@@ -21,6 +21,7 @@ from sparselm.linear_solvers.base import Failure, SolveFacts
 from sparselm.model import Outcome
 from sparselm.scipy_api.losses import ScalarLoss
 from sparselm.scipy_api.systems import AbstractSystem, Array, Jacobian, squared_column_norms
+from sparselm.threads import quiet_dot
 
 # Steps solved for anew after components met their bounds, within one trial.
 MAX_PROJECTIONS = 10
@@ -163,7 +164,7 @@ class VectorModel:
         nan = math.nan
         if step.failed:
             return Outcome(False, nan, nan, nan, nan, step.failure.message)
-        step_norm = float(np.linalg.norm(step.delta))
+        step_norm = math.sqrt(self.squared_norm(step.delta))
         if not math.isfinite(step_norm):
             return Outcome(False, nan, nan, nan, nan, "the step is not finite")
         self._trial_x = self.x + step.delta
@@ -232,7 +233,7 @@ class VectorModel:
         return float(cosines.max(initial=0.0))
 
     def point_norm(self) -> float:
-        return float(np.linalg.norm(self.x))
+        return math.sqrt(self.squared_norm(self.x))
 
     def largest_change(self, delta: Array) -> float:
         """max |δ_i| / |x_i|."""
@@ -241,7 +242,7 @@ class VectorModel:
             return float((np.abs(delta[moved]) / np.abs(self.x[moved])).max(initial=0.0))
 
     def squared_norm(self, v: Array) -> float:
-        return float(v @ v)
+        return quiet_dot(v, v)
 
     # -- the model ------------------------------------------------------------------------------------------------------
 
@@ -294,10 +295,10 @@ class VectorModel:
     def predicted_reduction(self, delta: Array) -> float:
         self.project(delta)
         Jd = self.J @ delta
-        return float(-(self._gradient @ delta) - 0.5 * (Jd @ Jd))
+        return -quiet_dot(self._gradient, delta) - 0.5 * quiet_dot(Jd, Jd)
 
     def damped_reduction(self, delta: Array, damping: Array) -> float:
-        return 0.5 * float(delta @ (np.where(delta != 0.0, damping, 0.0) * delta - self._gradient))
+        return 0.5 * quiet_dot(delta, np.where(delta != 0.0, damping, 0.0) * delta - self._gradient)
 
     def residuals_at(self, delta: Array, out: Array) -> bool:
         out[:] = self.function.residuals(self.x + delta)
@@ -307,7 +308,7 @@ class VectorModel:
 def half_square(f: Array) -> float:
     """½‖f‖², infinite where it overflows."""
     with np.errstate(over="ignore"):
-        return 0.5 * float(f @ f)
+        return 0.5 * quiet_dot(f, f)
 
 
 def scale_rows(J: Jacobian, factor: Array) -> Jacobian:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.linalg
+import scipy.sparse as sp
 
 import sparselm as slm
 from sparselm.datasets import street
@@ -39,6 +40,12 @@ for solver in (slm.SchurCholesky(), slm.SchurPCG(), slm.BlockCholesky(), LSMR(ma
     before = seconds()
     slm.solve(problem, linear_solver=solver, max_iterations=8, function_tolerance=0.0)
     print(type(solver).__name__, seconds() - before)
+
+n = 30_000
+A = sp.diags_array([np.full(n, 2.0), np.ones(n - 1)], offsets=[0, 1]).tocsr()
+before = seconds()
+slm.least_squares(lambda x: A @ np.tanh(x) - 1.0, np.zeros(n), jac=lambda x: A * (1.0 - np.tanh(x) ** 2), ftol=0.0, xtol=0.0)
+print("least_squares", seconds() - before)
 before = seconds()
 for _ in range(20):
     np.vdot(x, x)
@@ -56,5 +63,5 @@ def test_solves_do_not_wake_blas(tmp_path):
     awake = used.pop("awake")
     if awake < 0.2:
         pytest.skip(f"this BLAS keeps no threads awake: {awake} s in twenty calls")
-    assert used.keys() == {"SchurCholesky", "SchurPCG", "BlockCholesky", "LSMR"}
+    assert used.keys() == {"SchurCholesky", "SchurPCG", "BlockCholesky", "LSMR", "least_squares"}
     assert max(used.values()) < 0.1 * awake, f"{used} s, and {awake} s where it is woken twenty times"

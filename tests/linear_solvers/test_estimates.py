@@ -58,6 +58,7 @@ def test_counts_of_bundle_adjustment(problem, structure):
     assert (n.num_kept, n.kept_columns, n.kept_area) == (40, 360, 40 * 81)
     assert n.eliminated == ((1500, 3),)
     assert (n.couplings, n.residual_blocks, n.basis_entries) == (9000, 9000, 9000 * 2 * 3)
+    assert n.places == 0
     assert n.pairs == sum(int(t) * (int(t) + 1) // 2 for t in tracks)
     assert n.pair_flops == sum((9.0 * t) ** 2 * 3 for t in tracks)
 
@@ -68,7 +69,7 @@ def test_counts_beyond_32_and_64_bits():
     n = estimates.EliminationCounts(
         num_values=24 * observations, num_blocks=cameras + points, diagonal_entries=81 * cameras + 9 * points,
         num_kept=cameras, kept_columns=9 * cameras, kept_area=81 * cameras, eliminated=((points, 3),),
-        couplings=observations, residual_blocks=observations, basis_entries=6 * observations,
+        couplings=observations, residual_blocks=observations, basis_entries=6 * observations, places=0,
         pairs=observations**2, pair_flops=1e20,
     )  # fmt: skip
     assert n.num_values > 2**31
@@ -212,6 +213,16 @@ def test_work_decides(structure, monkeypatch, seconds, sought):
     assert solver == SchurPCG()
     assert f"would take {'about' if sought else 'at least'}" in reason
     assert "operations, so that" in reason
+
+
+@pytest.mark.parametrize(("kept", "places"), [(4, 0), (5, 5 * 1500)])
+def test_places_are_listed_beyond_four_kept_operands(kept, places):
+    structure = with_points(kept)
+    choice = choose_eliminated(structure, ["point"])
+    n = estimates.count_elimination(structure, choice)
+    assert n.places == places
+    (terms,) = SchurPCG(eliminate=["point"]).analyze(structure).system._terms
+    assert terms.places.size == places
 
 
 def test_residual_blocks_with_many_kept_operands(monkeypatch):

@@ -10,7 +10,7 @@ from sparselm.evaluator import Evaluator
 from sparselm.io.bal import to_problem
 from sparselm.linear_solvers import Failure
 from sparselm.linear_solvers.schur import SchurPCG
-from sparselm.linear_solvers.schur.conjugate_gradients import ConjugateGradients
+from sparselm.linear_solvers.schur.conjugate_gradients import ConjugateGradients, gains_little
 from sparselm.preconditioners import BlockJacobi, ClusterJacobi, ClusterTridiagonal, PowerSeries, SchurJacobi
 from sparselm.structure import Structure
 from sparselm.testing.linear_solvers import LinearBlocks
@@ -181,7 +181,7 @@ def test_larger_forcing_takes_fewer_iterations(form, cameras):
 
 
 def test_forcing_is_the_rule_of_nash_and_sofer(cameras):
-    """The last iteration is the first one where i (Q_i − Q_{i−1}) ≤ η Q_i, Q from iterates that are stopped by number."""
+    """The last iteration is the first one where i (Q_i − Q_{i−1})/Q_i ≤ η, Q from iterates that are stopped by number."""
     eta = 0.05
     count = cameras.solve(SchurPCG(BlockJacobi(), forcing=eta))[1].inner_iterations
     model = [0.0]
@@ -193,8 +193,29 @@ def test_forcing_is_the_rule_of_nash_and_sofer(cameras):
     x, _ = cameras.solve(SchurPCG(BlockJacobi(), tolerance=1e300))
     model[0] = 0.5 * x @ cameras.A @ x - cameras.rhs[~cameras.held] @ x[~cameras.held]
     Q = np.array(model) - model[0]
-    stops = [i for i in range(1, count + 1) if i * (Q[i] - Q[i - 1]) >= eta * Q[i]]
+    stops = [i for i in range(1, count + 1) if i * (Q[i] - Q[i - 1]) / Q[i] <= eta]
     assert stops == [count]
+
+
+@pytest.mark.parametrize(("eta", "fewest"), [(0.5, 16), (0.1, 80)])
+def test_later_iterations_are_judged_by_an_eighth_of_them(eta, fewest):
+    rng = np.random.default_rng(0)
+    n = 300
+    S, b, x, gradients = 10.0 ** rng.uniform(0.0, 5.0, n), rng.standard_normal(n), np.empty(n), ConjugateGradients(n)
+
+    def iterate(**stop):
+        outcome = gradients.solve(
+            lambda p, out: np.multiply(S, p, out=out), lambda r, z: np.copyto(z, r), b, x, tolerance=0.0, **stop
+        )
+        return outcome.iterations, 0.5 * x @ (S * x) - b @ x
+
+    count, _ = iterate(forcing=eta, max_iterations=n)
+    Q = [0.0, *(iterate(forcing=None, max_iterations=i)[1] for i in range(1, count + 1))]
+    last = [max(1, i // 8) for i in range(count + 1)]
+    stops = [i for i in range(1, count + 1) if i / last[i] * (Q[i] - Q[i - last[i]]) / Q[i] <= eta]
+    assert stops == [count] and count >= fewest
+    assert gains_little(Q, eta) and not gains_little(Q[:-1], eta)
+
 
 
 @pytest.mark.parametrize("form", FORMS)

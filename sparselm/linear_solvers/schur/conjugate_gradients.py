@@ -14,6 +14,10 @@ from sparselm.kernels.reductions import dot, num_stretches
 Array = npt.NDArray[np.float64]
 Product = Callable[[Array, Array], None]
 
+# The last iterations of which the gain is looked at are one in so many. Gains go up and down from one iteration to the next:
+# looked at singly, rounding decided between 85, 89 and 98 iterations, to costs 1.5e-4 apart, for one and the same step.
+_PART = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -46,7 +50,8 @@ class ConjugateGradients:
         r"""Write x, starting from what is there if that is a guess, from zero otherwise.
 
         Iteration i ends the solve where ‖b − S x‖ ≤ tolerance ‖b‖ or, with Q(x) = ½ xᵀ S x − bᵀ x, where
-        i (Q_i − Q_{i−1}) / Q_i ≤ forcing (Nash and Sofer's rule: what the last iteration gained, had all gained as much).
+        (i / m) (Q_i − Q_{i−m}) / Q_i ≤ forcing: what the last m iterations gained, had all gained as much. Nash and Sofer's
+        rule has m = 1, as here up to i = 15; beyond that m is an eighth of i.
 
         References
         ----------
@@ -64,7 +69,7 @@ class ConjugateGradients:
         norm = math.sqrt(self._dot(r, r))
         if norm <= target or norm == 0.0:
             return Outcome(0, norm, True)
-        model = -0.5 * (self._dot(x, b) + self._dot(x, r)) if guess else 0.0
+        models = [-0.5 * (self._dot(x, b) + self._dot(x, r)) if guess else 0.0]
         precondition(r, z)
         np.copyto(p, z)
         rho = self._dot(r, z)
@@ -79,8 +84,8 @@ class ConjugateGradients:
             np.multiply(w, alpha, out=w)
             r -= w
             norm = math.sqrt(self._dot(r, r))
-            before, model = model, -0.5 * (self._dot(x, b) + self._dot(x, r))
-            if norm <= target or (forcing is not None and i * (model - before) >= forcing * model):
+            models.append(-0.5 * (self._dot(x, b) + self._dot(x, r)))
+            if norm <= target or (forcing is not None and gains_little(models, forcing)):
                 return Outcome(i, norm, True)
             precondition(r, z)
             rho, last = self._dot(r, z), rho
@@ -90,3 +95,10 @@ class ConjugateGradients:
 
     def _dot(self, a: Array, b: Array) -> float:
         return float(dot(a, b, self._partial))
+
+
+def gains_little(models: list[float], forcing: float) -> bool:
+    """Whether iterations should end, given Q of all iterates, the first guess included."""
+    i = len(models) - 1
+    m = max(1, i // _PART)
+    return i * (models[i] - models[i - m]) >= forcing * m * models[i]

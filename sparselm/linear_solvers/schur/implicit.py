@@ -47,8 +47,8 @@ Array = npt.NDArray[np.float64]
 IndexArray = npt.NDArray[np.int32]
 LongArray = npt.NDArray[np.int64]
 
-# Kept operands of a residual block for which there are kernels of known sizes.
-_MOST_KEPT = 4
+#: Kept operands of a residual block for which there are kernels of known sizes.
+MOST_KEPT = 4
 
 # Vectors over the kept columns that eliminated blocks are summed into side by side: their number decides in which order sums
 # are made, and must not depend on the number of threads.
@@ -180,9 +180,9 @@ class ImplicitSystem(AbstractSchurSystem):
         projected = np.where(_touches_twice(span, kept), len(number) - 1, operand.index).astype(np.int32)
         structure = self.partition.structure
         widths = [k.operand.width for k in kept]
-        sizes = sizes_for(structure.num_alike(span), span.dim, operand.width, *widths, *[0] * (_MOST_KEPT - len(kept)))
-        if len(kept) > _MOST_KEPT:
-            sizes = (0,) * (2 + _MOST_KEPT)
+        sizes = sizes_for(structure.num_alike(span), span.dim, operand.width, *widths, *[0] * (MOST_KEPT - len(kept)))
+        if len(kept) > MOST_KEPT:
+            sizes = (0,) * (2 + MOST_KEPT)
         places = np.zeros((0, 0), dtype=np.int64)
         if not sizes[0]:
             places = np.stack([k.column[k.operand.index] for k in kept])
@@ -244,8 +244,8 @@ class ImplicitSystem(AbstractSchurSystem):
         J = self._blocks(t.span)
         E, at_e = (J, t.eliminated.start) if Q is None else (Q, 0)
         w = self._w[t.part]
-        kept = [(k.operand.index, k.column) for k in t.kept[:_MOST_KEPT]]
-        indices, columns = zip(*kept, *[(t.order, t.ptr)] * (_MOST_KEPT - len(kept)), strict=True)
+        kept = [(k.operand.index, k.column) for k in t.kept[:MOST_KEPT]]
+        indices, columns = zip(*kept, *[(t.order, t.ptr)] * (MOST_KEPT - len(kept)), strict=True)
         implicit_product(*t.sizes, int(Q is not None))(
             mode, with_x, t.lane_row, t.rows, t.ptr, t.order, t.longest, t.number,
             self._elimination.parts[t.part].inverse, J, E, at_e, t.starts, t.widths, t.places, *indices, *columns, self._x,

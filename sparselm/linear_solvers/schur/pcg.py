@@ -50,7 +50,7 @@ class SchurPCG(AbstractLinearSolver):
         half the memory, and half of what is read. Right-hand sides, sums, S where it is formed, and x stay in double
         precision.
     forcing
-        η: iteration i is the last where i (Q_i − Q_{i−1}) ≤ η Q_i, Q being the quadratic model.
+        η: iteration i is the last where (i/m) (Q_i − Q_{i−m})/Q_i ≤ η, with the quadratic model Q and m = max(1, ⌊i/8⌋).
     tolerance
         Where given, iterate to ‖b − S x‖ ≤ tolerance ‖b‖ instead.
     max_iterations
