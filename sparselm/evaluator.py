@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +32,8 @@ CHUNK = 2**15
 class _Batch:
     """A stretch of a span with everything its kernels take, for the current and for the trial point.
 
-    Residuals, weights and losses write J in double precision; ``stored`` is where it is kept in another one.
+    Residuals, weights and losses write J in double precision, into a buffer that all batches share where ``stored``, its
+    place, is in another one.
     """
 
     residual: AbstractResidual
@@ -86,6 +88,9 @@ class Evaluator:
         ]
         self._groups = list(problem.residuals)
         self._preparations: list[_Preparation] = []
+        rounded = self.linearization.values.dtype != np.float64
+        sizes = (min(CHUNK, s.num_blocks) * s.dim * s.width for s in structure.spans if rounded)
+        self._double: Array = np.zeros(max(sizes, default=0))
         self._batches: list[list[_Batch]] = [self._bind(span) for span in structure.spans]
         self._held_entries = [] if self.held is None else self._find_held_entries(self.held)
         longest = max((len(b.r) for batches in self._batches for b in batches if b.loss is not None), default=0)
@@ -284,8 +289,6 @@ class Evaluator:
         rounded = J.dtype != np.float64
         followed = loss is not None or weight is not None or group.residual.ambient_jacobian or rounded
         size = CHUNK if followed else span.num_blocks
-        chunk = min(size, span.num_blocks), span.dim, span.width
-        double = np.zeros(chunk) if rounded else np.asarray(J, dtype=np.float64)
         trial_r = self._trial_residual[span.rows].reshape(span.num_blocks, span.dim)
 
         def blocks(which: int, part: slice) -> tuple[OperandBlocks, ...]:
@@ -308,7 +311,7 @@ class Evaluator:
                     columns=span.columns,
                     r=r[part],
                     trial_r=trial_r[part],
-                    J=double[: part.stop - begin] if rounded else double[part],
+                    J=self._double[: J[part].size].reshape(J[part].shape) if rounded else cast(Array, J[part]),
                     stored=J[part] if rounded else None,
                 )
             )

@@ -80,7 +80,8 @@ def serial_blas() -> Iterator[None]:
 def quiet_dot(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> float:
     """xᵀy of two vectors, without BLAS where it would wake its threads.
 
-    Once woken these wait actively for a tenth of a second, on processors that the next kernels need.
+    Once woken these wait actively for a tenth of a second, on processors that the next kernels need. Short vectors go to
+    BLAS all the same: NumPy's own sum takes three times as long.
     """
     return float(x @ y if len(x) < _WAKING else np.einsum("i,i->", x, y))
 

@@ -133,6 +133,48 @@ def test_single_precision_rounds_what_double_precision_has(keep_held_columns, mo
             evaluated.accept_trial()
 
 
+def test_spans_share_one_buffer_of_double_precision():
+    """Many small spans: a buffer for each would be as large as J."""
+    rng = np.random.default_rng(0)
+    problem = slm.Problem()
+    x = problem.add_variables("x", rng.standard_normal((50, 4)))
+    for dim in range(1, 9):
+        data = (rng.standard_normal((50, dim, 4)), rng.standard_normal((50, dim)))
+        problem.add_residuals(LinearBlocks(dim, (4,)), x, data=data)
+    single = Evaluator(problem, Structure(problem), "float32")
+    assert single._double.size == 50 * 8 * 4
+    assert all(np.shares_memory(batch.J, single._double) for batches in single._batches for batch in batches)
+
+
+@pytest.mark.parametrize("num_blocks", [40, 2000])
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_diagonal_blocks_come_with_the_gradient(precision, num_blocks):
+    """By the kernel of any sizes and by that of known ones, whose wider operand is summed by vectors."""
+    rng = np.random.default_rng(0)
+    problem = slm.Problem()
+    wide, narrow = (problem.add_variables(name, rng.standard_normal((5, k))) for name, k in (("wide", 9), ("narrow", 3)))
+    index = [np.append(rng.integers(0, 4, num_blocks - 1), 4) for _ in range(2)]  # most are seen often, one once
+    data = (rng.standard_normal((num_blocks, 2, 12)), rng.standard_normal((num_blocks, 2)))
+    problem.add_residuals(LinearBlocks(2, (9, 3)), wide[index[0]], narrow[index[1]], data=data)
+    evaluator = Evaluator(problem, Structure(problem), precision)
+    evaluator.linearization.announce_diagonal_blocks()
+    lin = evaluator.linearize()
+    (span,) = lin.structure.spans
+    J = lin.blocks(span).astype(np.float64)
+    for operand in span.operands:
+        A = J[:, :, operand.start : operand.start + operand.width]
+        products = np.einsum("bic,bid->bcd", A, A)
+        gradients = np.einsum("bic,bi->bc", A, lin.block_residuals(span))
+        for row, first in enumerate(operand.layout.column):
+            own = operand.index == row
+            expected = products[own].sum(axis=0)
+            columns = slice(first, first + operand.width)
+            close = functools.partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12 * np.abs(expected).max())
+            close(lin.diagonal_blocks(operand)[row], expected.ravel())
+            close(lin.diagonal[columns], expected.diagonal())
+            close(lin.gradient[columns], gradients[own].sum(axis=0), atol=1e-11 * np.abs(gradients).sum())
+
+
 def test_held_components_have_no_columns_and_spans_follow_them():
     problem = mixed_problem(np.random.default_rng(3))
     structure = Structure(problem)

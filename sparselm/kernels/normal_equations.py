@@ -1,7 +1,8 @@
 """JᵀJ block by block, and what has to be known of its pattern beforehand.
 
 A block H_ij = Σ_b A_bᵀ B_b is gathered: its contributions are sorted once and then summed in that order, by whole blocks
-or, where there are many, by pieces whose partial sums are added in order. Nothing depends on the number of threads.
+or, where there are many, by pieces whose partial sums are added in order. Nothing depends on the number of threads. J may
+be in single precision: products and sums are in double.
 
 Where a block goes is told by two numbers, ``first`` and ``stride``: entry (r, c) stands at
 

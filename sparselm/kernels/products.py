@@ -1,6 +1,7 @@
 """J v, Jᵀ u, and the diagonal of JᵀJ or its diagonal blocks, span by span and operand by operand.
 
-Of a span's J ``(n, dim, …)``, an operand's columns are ``start … start + k``.
+Of a span's J ``(n, dim, …)``, an operand's columns are ``start … start + k``. J may be in single precision: products and
+sums are in double.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def transposed_product(dim, width, with_diagonal):
                     for i in range(height):
                         factor = u[b, i]
                         for c in range(size):
-                            entry = np.float64(J[b, i, start + c])  # before it is squared
+                            entry = np.float64(J[b, i, start + c])
                             sums[c] += entry * factor
                             if with_diagonal:
                                 sums[size + c] += entry * entry

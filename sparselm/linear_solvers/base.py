@@ -73,7 +73,8 @@ class AbstractLinearSolver(ABC):
     def jacobian_precision(self) -> Precision:
         """What J is stored in while this solver is at work; residuals are linearised in double precision and then rounded.
 
-        Gradient, diagonal and costs stay in double precision, but the gradient is that of the J that is stored.
+        Gradient and diagonal are computed in double precision, from J as it is stored: a gradient Σ J_bᵀ r_b is known to
+        some 6·10⁻⁸ Σ ‖J_b‖ ‖r_b‖ with ``"float32"``, and the optimum accordingly.
         """
         return "float64"
 

@@ -177,7 +177,7 @@ def shared_memory(structure: Structure) -> int:
 
 
 def implicit_memory(n: EliminationCounts) -> int:
-    """Bytes of ``SchurPCG``: blocks, vectors, and what lists residual blocks by eliminated one."""
+    """Bytes of ``SchurPCG()``: blocks, vectors, and what lists residual blocks by eliminated one."""
     total = 8 * (n.diagonal_entries + 2 * n.kept_area) + 8 * (LANES + 12) * n.kept_columns
     total += _NUMBER_BYTES * n.num_blocks + _PASSING_BYTES * n.residual_blocks + 8 * n.places
     for count, size in n.eliminated:

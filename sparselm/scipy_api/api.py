@@ -25,6 +25,7 @@ from sparselm.scipy_api.model import Method, VectorFunction, VectorModel
 from sparselm.scipy_api.progress import MESSAGES, STALLED, Recorder, Stopping
 from sparselm.scipy_api.sparse_system import SparseSystem
 from sparselm.scipy_api.systems import AbstractSystem, DenseSystem, IterativeSystem, squared_column_norms
+from sparselm.threads import quiet_dot
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -214,7 +215,8 @@ def _damping(model: VectorModel, method: Method) -> AbstractDamping:
     lengths = np.sqrt(model.diagonal)
     lengths[lengths == 0.0] = 1.0
     with np.errstate(over="ignore", invalid="ignore"):
-        radius = float(np.linalg.norm(lengths * model.x)) or float(np.linalg.norm(lengths)) or 1.0
+        scaled = lengths * model.x
+        radius = math.sqrt(quiet_dot(scaled, scaled)) or math.sqrt(quiet_dot(lengths, lengths)) or 1.0
     radius = RADIUS_FACTORS[method] * radius if math.isfinite(radius) else math.inf
     return More(initial_radius=radius, min_radius=max(MIN_RADIUS * min(1.0, radius), SMALLEST))
 

@@ -230,7 +230,7 @@ class DifferencedJacobian:
         """J at x, where f is f0."""
         J = self._differences(x, f0, self._lengths)
         norms = np.sqrt(squared_column_norms(J))
-        f = f0.astype(np.float64)
+        f = f0.astype(np.float64, copy=False)
         self._largest = max(self._largest, math.sqrt(quiet_dot(f, f)), float((norms * np.abs(x)).max(initial=0.0)))
         matter = norms > 0.0
         usual = math.exp(np.log(norms[matter]).mean()) if matter.any() else 0.0

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from sparselm.errors import SolverError
 from sparselm.evaluator import Evaluator
-from sparselm.linear_solvers.base import AbstractLinearSolver, Array, Failure, SolveFacts
+from sparselm.linear_solvers.base import AbstractLinearSolver, Array, Failure, Precision, SolveFacts
 from sparselm.linearization import Linearization
 from sparselm.manifolds.base import AbstractManifold
 from sparselm.manifolds.euclidean import Euclidean
@@ -147,7 +147,8 @@ def check_linear_solver(
     * with D = 0 and variables that nothing determines it returns a Failure, or else a finite x, and works again
       afterwards.
 
-    x is judged by its backward error in the scaling that gives JᵀJ + D a diagonal of ones,
+    J is stored in the precision that the solver asks for, and JᵀJ is that of this J. x is judged by its backward error in
+    the scaling that gives JᵀJ + D a diagonal of ones,
     ‖S (b − (JᵀJ + D) x)‖ ≤ tolerance (‖S (JᵀJ + D) S‖ ‖S⁻¹ x‖ + ‖S b‖).
 
     Parameters
@@ -169,6 +170,8 @@ def check_linear_solver(
     >>> check_linear_solver(DenseCholesky())
     """
     rng = rng or np.random.default_rng(0)
+    precision = solver.jacobian_precision
+    _require(solver, "any shape", precision in get_args(Precision), f"jacobian_precision is {precision!r}")
     solved = 0
     for shape in SHAPES:
         problem = random_problem(shape, rng)
@@ -183,7 +186,7 @@ def check_linear_solver(
         for _ in range(2):
             for group in problem.residuals:
                 group.set_data(tuple(rng.standard_normal(array.shape) for array in group.data))
-            linearization = Evaluator(problem, structure, solver.jacobian_precision).linearize()
+            linearization = Evaluator(problem, structure, precision).linearize()
             systems = [solver.prepare(plan, linearization) for plan in plans]
             for number, damping in enumerate(_dampings(structure.num_columns, rng)):
                 check.solves(systems[number % 2], linearization, damping, rng)

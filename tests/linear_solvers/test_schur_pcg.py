@@ -1,5 +1,7 @@
 """The plug-in SchurPCG against dense steps: forms, preconditioners, stopping rules, guesses, facts, failures."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -17,12 +19,18 @@ from sparselm.testing.linear_solvers import LinearBlocks
 from sparselm.testing.preconditioners import ELIMINATED, dense_matrix, random_system
 from sparselm.threads import use_threads
 
-FORMS = ["explicit", "implicit", "float32"]
+FORMS = ["explicit", "implicit", "explicit float32", "implicit float32"]
 PRECONDITIONERS = [BlockJacobi(), SchurJacobi(), PowerSeries(), ClusterJacobi(most=3), ClusterTridiagonal(most=2)]
 
 
 def options(form):
-    return {"form": "implicit", "precision": "float32"} if form == "float32" else {"form": form}
+    name, *precision = form.split()
+    return {"form": name, "precision": precision[0] if precision else "float64"}
+
+
+def is_rounded(form):
+    """Whether steps are those of a J that is rounded once more."""
+    return form == "implicit float32"
 
 
 class System:
@@ -59,9 +67,9 @@ class System:
         return np.sqrt((x - exact) @ self.A @ (x - exact)) / np.sqrt(exact @ self.A @ exact)
 
 
-@pytest.fixture(scope="module")
-def cameras():
-    return System()
+@functools.cache
+def system_of(form="implicit"):
+    return System(precision=options(form)["precision"])
 
 
 # -- solutions ---------------------------------------------------------------------------------------------------------
@@ -99,7 +107,7 @@ def test_single_precision(form, most, preconditioner, shape):
 
 def test_single_precision_keeps_digits_of_points_that_are_hardly_determined():
     """Nearly dependent columns of the eliminated blocks: differences of H and W V⁻¹ Wᵀ in single precision lose them."""
-    system = System("arrow", seed=5, held=0.0)
+    system = System("arrow", seed=5, held=0.0, precision="float32")
     point = next(layout for layout in system.structure.variables if layout.name == "point")
     for span in system.structure.spans:
         for operand in span.operands:
@@ -120,8 +128,8 @@ def test_single_precision_keeps_digits_of_points_that_are_hardly_determined():
 @pytest.mark.parametrize("form", FORMS)
 def test_several_factors_of_one_plan(form):
     """New numbers of J and another D leave nothing of the old ones behind."""
-    first, rng = System(seed=6), np.random.default_rng(0)
     solver = SchurPCG(**options(form), tolerance=1e-12)
+    first, rng = System(seed=6, precision=solver.jacobian_precision), np.random.default_rng(0)
     plan = solver.analyze(first.structure)
     for _ in range(2):
         values = first.linearization.values
@@ -133,7 +141,7 @@ def test_several_factors_of_one_plan(form):
             x = np.full(len(damping), np.nan)
             rhs = rng.standard_normal(len(damping))
             solver.solve(solver.factorize(system, damping), rhs, x)
-            bound = 1e-4 if form == "float32" else 1e-9
+            bound = 1e-4 if is_rounded(form) else 1e-9
             np.testing.assert_allclose(x, first.solution(rhs), rtol=0, atol=bound * np.abs(rhs).max() / 0.1)
 
 
@@ -153,11 +161,11 @@ def test_everything_is_eliminated():
 def test_numbers_do_not_depend_on_threads(form, preconditioner):
     problem = to_problem(street(12, 300, seed=1).data)
     structure = Structure(problem)
-    linearization = Evaluator(problem, structure).linearize()
+    solver = SchurPCG(preconditioner, **options(form), tolerance=1e-6)
     results = []
     for threads in (1, 2):
         with use_threads(threads):
-            solver = SchurPCG(preconditioner, **options(form), tolerance=1e-6)
+            linearization = Evaluator(problem, structure, solver.jacobian_precision).linearize()
             factor = solver.factorize(solver.prepare(solver.analyze(structure), linearization), linearization.diagonal)
             x = np.empty(structure.num_columns)
             facts = solver.solve(factor, -linearization.gradient, x)
@@ -170,7 +178,8 @@ def test_numbers_do_not_depend_on_threads(form, preconditioner):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_larger_forcing_takes_fewer_iterations(form, cameras):
+def test_larger_forcing_takes_fewer_iterations(form):
+    cameras = system_of(form)
     counts, errors = [], []
     for forcing in (1e-6, 1e-3, 1e-1, 1.0):
         x, facts = cameras.solve(SchurPCG(BlockJacobi(), **options(form), forcing=forcing))
@@ -180,8 +189,9 @@ def test_larger_forcing_takes_fewer_iterations(form, cameras):
     assert errors == sorted(errors)
 
 
-def test_forcing_is_the_rule_of_nash_and_sofer(cameras):
+def test_forcing_is_the_rule_of_nash_and_sofer():
     """The last iteration is the first one where i (Q_i − Q_{i−1})/Q_i ≤ η, Q from iterates that are stopped by number."""
+    cameras = system_of()
     eta = 0.05
     count = cameras.solve(SchurPCG(BlockJacobi(), forcing=eta))[1].inner_iterations
     model = [0.0]
@@ -199,8 +209,7 @@ def test_forcing_is_the_rule_of_nash_and_sofer(cameras):
 
 @pytest.mark.parametrize(("eta", "fewest"), [(0.5, 16), (0.1, 80)])
 def test_later_iterations_are_judged_by_an_eighth_of_them(eta, fewest):
-    rng = np.random.default_rng(0)
-    n = 300
+    n, rng = 300, np.random.default_rng(0)
     S, b, x, gradients = 10.0 ** rng.uniform(0.0, 5.0, n), rng.standard_normal(n), np.empty(n), ConjugateGradients(n)
 
     def iterate(**stop):
@@ -217,9 +226,9 @@ def test_later_iterations_are_judged_by_an_eighth_of_them(eta, fewest):
     assert gains_little(Q, eta) and not gains_little(Q[:-1], eta)
 
 
-
 @pytest.mark.parametrize("form", FORMS)
-def test_tolerance_is_of_the_reduced_residual(form, cameras):
+def test_tolerance_is_of_the_reduced_residual(form):
+    cameras = system_of(form)
     norms = []
     for tolerance in (1e-1, 1e-4, 1e-8):
         solver = SchurPCG(**options(form), tolerance=tolerance)
@@ -227,7 +236,7 @@ def test_tolerance_is_of_the_reduced_residual(form, cameras):
         facts = solver.solve(factor, cameras.rhs, x)
         assert facts.residual_norm <= tolerance * np.linalg.norm(factor.reduced)
         residual = np.where(cameras.held, 0.0, cameras.rhs) - cameras.A @ x
-        if form != "float32":
+        if not is_rounded(form):
             # Eliminated equations are met exactly, and those of the kept columns are S's.
             kept = factor.system.partition.columns
             assert np.linalg.norm(residual[kept]) == pytest.approx(facts.residual_norm, rel=1e-6, abs=1e-12)
@@ -240,7 +249,8 @@ def test_tolerance_is_of_the_reduced_residual(form, cameras):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_guess(form, cameras):
+def test_guess(form):
+    cameras = system_of(form)
     solver = SchurPCG(**options(form), tolerance=1e-6)
     far = cameras.solve(solver)[1]
     given = cameras.step.copy()
@@ -257,17 +267,19 @@ def test_guess(form, cameras):
 
 @pytest.mark.parametrize("preconditioner", PRECONDITIONERS, ids=repr)
 @pytest.mark.parametrize("form", FORMS)
-def test_the_residual_is_conjugate_to_the_step(form, preconditioner, cameras):
+def test_the_residual_is_conjugate_to_the_step(form, preconditioner):
     """δᵀ((H + D) δ + g) = 0, however early the iterations stop: what the predicted reduction is computed from."""
+    cameras = system_of(form)
     for forcing in (0.5, 0.01):
         x, facts = cameras.solve(SchurPCG(preconditioner, **options(form), forcing=forcing))
-        assert facts.conjugate_residual == (form != "float32")
+        assert facts.conjugate_residual == (not is_rounded(form))
         free = ~cameras.held
         product = x @ cameras.A @ x - cameras.rhs[free] @ x[free]
-        assert abs(product) <= (1e-5 if form == "float32" else 1e-10) * (x @ cameras.A @ x)
+        assert abs(product) <= (1e-5 if is_rounded(form) else 1e-10) * (x @ cameras.A @ x)
 
 
-def test_iterations_are_limited(cameras):
+def test_iterations_are_limited():
+    cameras = system_of()
     facts = cameras.solve(SchurPCG(tolerance=1e-14, max_iterations=2))[1]
     assert facts.inner_iterations == 2
 
@@ -304,8 +316,8 @@ def test_stops_where_the_matrix_is_not_positive_definite():
 
 @pytest.mark.parametrize("form", FORMS)
 def test_failure_names_an_eliminated_block(form):
-    structure, linearization = random_system("arrow", np.random.default_rng(0))
     solver = SchurPCG(**options(form), eliminate=["alone"])
+    structure, linearization = random_system("arrow", np.random.default_rng(0), solver.jacobian_precision)
     system = solver.prepare(solver.analyze(structure), linearization)
     damping = np.ones(structure.num_columns)
     damping[-1] = 0.0
@@ -329,7 +341,8 @@ def test_failure_names_an_eliminated_block(form):
         ({"eliminate": ["pointe"]}, "there are no variables 'pointe'"),
     ],
 )
-def test_options_are_checked(arguments, words, cameras):
+def test_options_are_checked(arguments, words):
+    cameras = system_of()
     with pytest.raises(SolverError, match=words):
         SchurPCG(**arguments).analyze(cameras.structure)
 
@@ -344,14 +357,14 @@ def test_five_kept_operands(form):
     operands = [x[rng.integers(0, 8, 30)] for _ in range(5)]
     problem.add_residuals(LinearBlocks(3, dims), *operands, y[rng.integers(0, 8, 30)], data=data)
     structure = Structure(problem)
-    linearization = Evaluator(problem, structure).linearize()
     damping = np.full(structure.num_columns, 0.1)
     solver = SchurPCG(**options(form), eliminate=["y"], tolerance=1e-13, max_iterations=2000)
+    linearization = Evaluator(problem, structure, solver.jacobian_precision).linearize()
     factor = solver.factorize(solver.prepare(solver.analyze(structure), linearization), damping)
     step = np.empty(structure.num_columns)
     solver.solve(factor, -linearization.gradient, step)
     exact = np.linalg.solve(dense_matrix(linearization, damping), -linearization.gradient)
-    np.testing.assert_allclose(step, exact, rtol=0, atol=(1e-4 if form == "float32" else 1e-9) * np.abs(exact).max())
+    np.testing.assert_allclose(step, exact, rtol=0, atol=(1e-4 if is_rounded(form) else 1e-9) * np.abs(exact).max())
 
 
 def test_kept_block_that_a_residual_block_touches_twice():
@@ -376,7 +389,8 @@ def test_kept_block_that_a_residual_block_touches_twice():
     np.testing.assert_allclose(step, exact, rtol=1e-9, atol=1e-9 * np.abs(exact).max())
 
 
-def test_describe(cameras):
+def test_describe():
+    cameras = system_of()
     solver = SchurPCG(ClusterJacobi(most=3), form="explicit", eliminate=["point"])
     text = solver.describe(solver.analyze(cameras.structure))
     assert "of point are eliminated" in text and "explicit Schur complement" in text
@@ -399,10 +413,9 @@ def direct_cost(scene):
     return slm.solve(scene, linear_solver=slm.SchurCholesky(), max_iterations=50).final_cost
 
 
-@pytest.mark.parametrize("form", ["explicit", "implicit"])
-@pytest.mark.parametrize("precision", ["float64", "float32"])
-def test_reaches_the_cost_of_the_direct_solver(precision, form, scene, direct_cost):
-    result = slm.solve(scene, linear_solver=SchurPCG(form=form, precision=precision), max_iterations=100)
+@pytest.mark.parametrize("form", FORMS)
+def test_reaches_the_cost_of_the_direct_solver(form, scene, direct_cost):
+    result = slm.solve(scene, linear_solver=SchurPCG(**options(form)), max_iterations=100)
     assert result.success
     assert result.final_cost == pytest.approx(direct_cost, rel=1e-4)
     assert result.inner_iterations > 0
@@ -422,3 +435,16 @@ def test_fewer_iterations_than_block_jacobi(form, preconditioner, scene):
         x = np.empty(structure.num_columns)
         counts.append(solver.solve(factor, -linearization.gradient, x).inner_iterations)
     assert counts[1] < counts[0] < 5000
+
+
+def test_a_solve_stores_the_jacobian_as_the_solver_asks(scene):
+    seen = []
+
+    class Watched(SchurPCG):
+        def prepare(self, plan, linearization):
+            seen.append(linearization.values.dtype)
+            return super().prepare(plan, linearization)
+
+    for precision in ("float64", "float32"):
+        slm.solve(scene, linear_solver=Watched(precision=precision), max_iterations=1)
+    assert seen == [np.float64, np.float32]

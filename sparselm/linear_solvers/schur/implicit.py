@@ -109,7 +109,7 @@ class _Terms:
 
 
 class ImplicitSystem(AbstractSchurSystem):
-    """S as a product: hardly any memory besides J or, in single precision, a copy of it and Q."""
+    """S as a product: hardly any memory besides J and, in single precision, Q."""
 
     def __init__(self, partition: Partition, precision: Precision) -> None:
         super().__init__(partition)
@@ -222,7 +222,6 @@ class ImplicitSystem(AbstractSchurSystem):
         self._has_H = False
 
     def factorize(self, damping: Array) -> int:
-        assert self.linearization is not None
         self.set_damping(damping)
         block = self._elimination.factor(damping)
         if block < 0:

@@ -46,9 +46,9 @@ class SchurPCG(AbstractLinearSolver):
     eliminate
         Names of variable groups to eliminate; by default those are looked for whose blocks are small and unconnected.
     precision
-        ``"float32"`` keeps J in single precision and, for the implicit form, the basis Q of its eliminated columns besides:
-        half the memory, and half of what is read. Right-hand sides, sums, S where it is formed, and x stay in double
-        precision.
+        ``"float32"`` keeps J in half the memory, and adds the basis Q of its eliminated columns for the implicit form, whose
+        products read half as much. Right-hand sides, sums, S where it is formed, and x stay in double precision. The
+        gradient is that of J as it is stored, so that its terms are rounded to about 10⁻⁷.
     forcing
         η: iteration i is the last where (i/m) (Q_i − Q_{i−m})/Q_i ≤ η, with the quadratic model Q and m = max(1, ⌊i/8⌋).
     tolerance
