@@ -7,7 +7,9 @@ apart from the rest of the direct solver.
 """
 
 import argparse
+import importlib.util
 import json
+import sys
 import time
 
 import numpy as np
@@ -34,6 +36,8 @@ def main():
     parser.add_argument("--json", help="write all figures to a file")
     parser.add_argument("--plot", help="write a picture")
     arguments = parser.parse_args()
+    if arguments.plot and importlib.util.find_spec("matplotlib") is None:
+        sys.exit("--plot needs matplotlib: pip install matplotlib")
     with use_threads(arguments.threads):
         sizes = [Size(n, arguments) for n in arguments.cameras]
         for _ in range(arguments.rounds):
